@@ -78,13 +78,19 @@ def end_of(scenario: Scenario) -> float:
     return scenario.end
 
 
-def check(trial: Trial, play: Play, missing: str = "") -> None:
-    """Raises `FixgwError` with everything in a scenario that cannot be on this bench, or with this gateway.
+def check(trial: Trial, play: Play, missing: str = "", blind: bool = False) -> None:
+    """Raises `FixgwError` with everything in a scenario that cannot be on this bench, or with this gateway, or that has
+    no effect there.
 
-    `missing` says how an instrument that is not there could be.
+    `missing` says how an instrument that is not there could be. If the bench is `blind`, the gateway gets nothing from
+    its aircraft.
     """
     absent = [f"{e.place}: {e.what or f'the {e.kind}'} is not on this bench{missing}" for e in play.targetless()]
-    if impossible := [*absent, *trial.impossible()]:
+    vain = [f"{e.place}: the {e.kind}: {e.words!r} has no effect on this bench" for e in play.without_effect()]
+    if blind:
+        unseen = (e for e in play.scenario.events if e.kind == "aircraft")
+        vain += [f"{e.place}: no instrument of this bench sees what happens to the aircraft{missing}" for e in unseen]
+    if impossible := [*absent, *vain, *trial.impossible()]:
         raise FixgwError("\n".join(impossible))
 
 
@@ -181,7 +187,8 @@ def fly_live(
     with ExitStack() as stack:
         stack.callback(world.stop)
         stack.callback(subject.close)
-        check(trial, world.play, missing)
+        devices = world.named or world.play.stations
+        check(trial, world.play, missing, blind=isinstance(subject, GatewayElsewhere) and not devices)
         world.attach(trial)
         subject.begin(trial)
         began = time.monotonic()

@@ -93,8 +93,8 @@ NOT_COMPARED = (
     "GPS_SATS_VISIBLE",
     "GPS_ACCURACY_*",  # a device may tell a category, or a number of its own
 )
-#: What a driver concludes from what a receiver does not send may be different while a fault loses messages. GDL90 has no
-#: message for the kind of fix: a position without a geometric altitude is two-dimensional.
+#: What a driver concludes from what a receiver does not send, while a fault loses messages. GDL90 has no message for
+#: the kind of fix: a position without a geometric altitude is two-dimensional.
 CONCLUDED = {"sim/stratux GPS_FIX_TYPE": 2}
 #: Totals that have missed something stay bad until somebody writes them, and so does what follows from them. A rate of
 #: change needs its time again.

@@ -226,6 +226,14 @@ def test_a_file_that_cannot_be_run_says_why(
     assert (first.attrib["errors"], second.attrib["errors"]) == ("1", "0")
 
 
+def test_what_has_no_effect_in_virtual_time_is_refused(cli: Cli, written: Callable[..., str]) -> None:
+    file = written("{at: 0, expect: IAS}", "{at: 1, adapter: mute}", "{at: 1, adapter: jammed}", head="")
+    assert cli("bench", "run", file)[::2] == (
+        2,
+        f"fixgw: {file}: {file}:3:5: the adapter: 'mute' has no effect on this bench\n",
+    )
+
+
 def test_a_configuration_that_cannot_be_loaded_is_reported(cli: Cli, written: Callable[..., str]) -> None:
     file = written(GOOD, head="configuration: nowhere.yaml\n")
     code, _, err = cli("bench", "run", file)
@@ -367,6 +375,7 @@ def test_instruments_send_through_real_adapters(
         (["can=nonsense:x"], "cannot open nonsense x: "),
         (["gps={busy}2"], "cannot open {busy}2: "),
         (["can=virtual:x"], "made.yaml:6:5: eis is not on this bench: name its adapter with --device"),
+        (["can=virtual:x"], "made.yaml:7:5: the adapter: 'jammed' has no effect on this bench"),
     ],
 )
 def test_an_adapter_that_cannot_be_had_is_reported(
@@ -374,7 +383,7 @@ def test_an_adapter_that_cannot_be_had_is_reported(
 ) -> None:
     import serial
 
-    file = written(GOOD, "{at: 1, instrument: eis, fault: drop}")
+    file = written(GOOD, "{at: 1, instrument: eis, fault: drop}", "{at: 1, adapter: jammed}")
     words = [word.format(busy=cable.ends[0]) for device in devices for word in ("--device", device)]
     with serial.Serial(cable.ends[0], exclusive=True):
         code, _, err = cli("bench", "run", file, *words, "--config-file", str(tmp_path / "engine.yaml"))
@@ -413,6 +422,17 @@ def test_a_gateway_elsewhere_that_goes_fails_what_is_left(bench: Bench, cli: Cli
     assert code == 1
     assert re.search(rf"the gateway at 127.0.0.1 port {bench.port} has gone at \d", out)
     assert f"it never began: the gateway at 127.0.0.1 port {bench.port} has gone" in out
+
+
+def test_a_gateway_elsewhere_has_nothing_of_an_aircraft_without_instruments(
+    bench: Bench, cli: Cli, tmp_path: Path
+) -> None:
+    path = tmp_path / "scenario.yaml"
+    events = "{at: 0, expect: 'ALT > 9000'}", "{at: 1, aircraft: oil-leak}", "{at: 2, set: OILP1, to: 12}"
+    path.write_text("events:\n" + "".join(f"  - {event}\n" for event in events))
+    code, _, err = cli("bench", "run", str(path), "--gateway", f"127.0.0.1:{bench.port}")
+    unseen = "no instrument of this bench sees what happens to the aircraft: name its adapter with --device"
+    assert (code, err) == (2, f"fixgw: {path}: {path}:3:5: {unseen}\n{path}:4:5: {unseen}\n")
 
 
 def test_no_gateway_there_is_reported(cli: Cli, tmp_path: Path) -> None:

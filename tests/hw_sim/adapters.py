@@ -15,6 +15,7 @@ import serial
 from fixgw.hw_sim.can.bus import open_bus
 from fixgw.hw_sim.can.segment import Leg, Segment
 from fixgw.hw_sim.devices import instruments
+from fixgw.hw_sim.scenario.actions import ADAPTER
 from fixgw.hw_sim.wiring import Wiring
 
 log = logging.getLogger(__name__)
@@ -90,10 +91,10 @@ class RealAdapter:
     Unplugged, it carries nothing. A real one cannot be jammed or mute, and has its own errors.
     """
 
+    UNABLE = frozenset(ADAPTER) - {"unplugged"}
+
     def __init__(self, segment: Segment, path: str) -> None:
         self.path = path
-        self.jammed = self.mute = False
-        self.flags = 0
         self._segment = segment
         interface, _, channel = path.partition(":")
         self._bus = open_bus(interface, channel, bitrate=segment.bitrate or 250_000)

@@ -112,6 +112,13 @@ class Play:
         """The events of the scenario that happen to something that is not here."""
         return [event for event in self.scenario.events if not self._is_here(event)]
 
+    def without_effect(self) -> list[Event]:
+        """The events that cannot happen to what is here: an adapter of which they are `UNABLE`."""
+        return [e for e in self.scenario.events if e.words in getattr(self._target(e), "UNABLE", ())]
+
+    def _target(self, event: Event) -> Any:
+        return self._targets.get((event.kind, event.what))
+
     def _is_here(self, event: Event) -> bool:
         return event.kind in ("aircraft", "expect") or (event.kind, event.what) in self._targets
 
@@ -130,7 +137,7 @@ class Play:
         self.begun[event.id] += 1
         for follower in self._followers.get(event.id, ()):
             self._schedule(follower, at)
-        whom = self.watch if event.kind == "expect" else self._targets.get((event.kind, event.what))
+        whom = self.watch if event.kind == "expect" else self._target(event)
         end = event.begin(whom) if whom is not None else None
         if end is None:
             return
