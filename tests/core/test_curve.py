@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fixgw.configuration.options import problems
 from fixgw.configuration.reader import Positions
-from fixgw.kit.curve import Curve, CurveSpec, tables
+from fixgw.kit.curve import Curve, CurveSpec, raw_readings, tables
 
 
 def spec(**options: Any) -> CurveSpec:
@@ -192,6 +192,26 @@ def test_another_unit_than_that_of_the_key_is_reported_unless_scaled() -> None:
     assert list(spec(thermistor=ntc).check_units("degC")) == []
     assert len(list(spec(thermistor=ntc).check_units("degF"))) == 1
     assert list(spec(points=[[0, 0], [1, 1]]).check_units("anything")) == []
+
+
+# -- readings ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_last_readings_are_shown_with_their_resistance() -> None:
+    level = curve(sender={"pull_up": 100, "ohms": [[0, 0.0], [200, 20.0]]}, supply=5.0)
+    straight = curve(linear={"factor": 1.0})
+    shown = raw_readings({"A": level, "B": straight}, "V")
+    assert shown == {key: {"reading": None, "units": "V", "number": 0} for key in "AB"}
+    for reading in (1.0, 2.5):
+        level(reading)
+        straight(reading)
+    assert raw_readings({"A": level, "B": straight}, "V") == {
+        "A": {"reading": 2.5, "units": "V", "number": 2, "ohms": 100.0},
+        "B": {"reading": 2.5, "units": "V", "number": 2},
+    }
+    for reading, ohms in ((0.0, 0.0), (-0.1, None), (4.0, 400.0), (5.0, None)):
+        level(reading)
+        assert level.ohms() == pytest.approx(ohms)
 
 
 # -- robustness --------------------------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ ROOMS = {
     "kit": Room(
         ("fixgw/kit/*.py",),
         _tests("core", "candump", "complaints", "curve", "expression", "feeders", "lines", "majority", "options")
-        + _tests("core", "outward", "override", "phases", "place", "plugin_base", "publish", "rawreplay")
+        + _tests("core", "outward", "override", "phases", "place", "plugin_base", "publish", "raw", "rawreplay")
         + _tests("core", "sources", "stepper", "traffic", "units")
         + _tests("plugins/compute", "*")
         + _tests("recording", "raw", "anonymous")

@@ -177,9 +177,10 @@ def test_frames() -> None:
 def test_a_driver_without_a_hook_is_left_out_if_it_has_positions() -> None:
     entries = [Heard("x", 1.0, "in", b"x")]
     plain: Any = lines.LinesOptions(port="/dev/x", lines=[lines.LineOptions(fields={"CAT": lines.FieldOptions()})])
-    place: Any = lines.LinesOptions(port="/dev/x", lines=[lines.LineOptions(fields={"LAT": lines.FieldOptions()})])
     assert lines.Plugin.anonymise(plain, entries, SHIFT, True) == entries
-    assert lines.Plugin.anonymise(place, entries, SHIFT, True) is None
+    for key in ("LAT", "LONG", "WPLAT", "WPLON", "ACID", "WPNAME"):
+        told: Any = lines.LinesOptions(port="/dev/x", lines=[lines.LineOptions(fields={key: lines.FieldOptions()})])
+        assert lines.Plugin.anonymise(told, entries, SHIFT, True) is None
     options: Any = None
     assert serial_bridge.Plugin.anonymise(options, entries, SHIFT, True) is None, "nobody knows what it carries"
     assert nmea0183_out.Plugin.anonymise(options, entries, SHIFT, True) == []
