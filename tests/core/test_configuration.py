@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from fixgw import configuration, loader
 from fixgw.configuration import Configuration, Connection
 from fixgw.configuration.schema import schema
-from fixgw.configuration.tree import SCHEMA, copy_tree, write_schema
+from fixgw.configuration.tree import SCHEMA, aircraft, copy_tree, write_schema
 from fixgw.errors import ConfigurationError
 from fixgw.plugin import PluginBase
 
@@ -329,6 +329,65 @@ def test_plugins_are_found_in_the_plugin_path(tree: Tree) -> None:
     assert config.connections[0].plugin.__module__ == "config_test_far"
 
 
+def test_modules_are_looked_for_in_the_plugin_path_and_beside_the_main_file(tree: Tree) -> None:
+    def found(text: str) -> list[Path]:
+        tree.write("main.yaml", text)
+        return configuration.module_directories(tree.main)
+
+    assert found("plugin path: more\n") == [tree.directory / "more", tree.directory]
+    assert found("plugin path: [more, 5, '{CONFIG}/b']\n") == [
+        tree.directory / "more",
+        tree.directory / "b",
+        tree.directory,
+    ]
+    assert found("plugin path: {a: b}\n") == found("[\n") == found("5\n") == [tree.directory]
+    packaged = configuration.packaged()
+    assert configuration.module_directories(packaged / "default.yaml") == []
+
+
+def test_what_runs_can_be_told_as_data(tree: Tree) -> None:
+    config = tree.load(
+        "auto start: no\nconnections:\n  a: {module: PLUGIN, port: 6000, source: b, on_failure: stop}\n"
+        "  c: {module: PLUGIN, load: no}\n"
+    )
+    told = config.effective()
+    assert json.loads(json.dumps(told)) == told
+    assert told == {
+        "file": str(tree.main),
+        "items": len(config.definitions),
+        "auto start": False,
+        "connections": {
+            "a": {
+                "module": tree.plugin,
+                "source": "b",
+                "on_failure": "stop",
+                "port": 6000,
+                "restart_delay": 1.0,
+                "restart_delay_max": 60.0,
+                "start_timeout": 5.0,
+                "stop_timeout": 3.0,
+            }
+        },
+        "not loaded": {"c": config.unloaded["c"]},
+    }
+
+
+def test_of_somebody_elses_configuration_only_our_own_modules_are_loaded(tree: Tree) -> None:
+    text = (
+        "connections:\n  a: {module: PLUGIN}\n  b: {module: fixgw.plugins.netfix}\n"
+        "  c: {module: fixgw.plugins.netfix, port: {NUMBER}}\n"
+    )
+    tree.write("main.yaml", text.replace("{NUMBER}", "none"))
+    foreign = configuration.load_foreign(tree.main)
+    assert [c.name for c in foreign.connections] == ["b"]
+    assert "its module does not belong to the gateway" in foreign.unloaded["a"]
+    assert foreign.refused["c"][0].message == "port: expected whole number, 0 to 65535, got text 'none'"
+    assert tree.plugin not in sys.modules
+    tree.write("main.yaml", text.replace("{NUMBER}", "3500") + "database file: gone.yaml\n")
+    with pytest.raises(ConfigurationError, match=r"gone\.yaml"):
+        configuration.load_foreign(tree.main)
+
+
 def test_the_tree_of_an_existing_installation_loads(tree: Tree) -> None:
     tree.write(
         "main.yaml",
@@ -621,6 +680,7 @@ def test_the_schema_knows_the_main_file_and_every_plugins_options() -> None:
         known = choices[options["module"]] if "module" in options else connection  # an included file may name it
         assert set(options) <= set(known["properties"])
     assert {"required": ["include"]} in connection["anyOf"]
+    assert all(c["if"]["required"] == ["module"] for c in connection["allOf"]), "an included file may name it"
     names = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
     for part in (described, described["properties"]["connections"], connection, *choices.values()):
         assert part["properties"]["include"]["anyOf"] == names
@@ -699,6 +759,15 @@ def test_every_reference_in_the_schema_has_a_target() -> None:
 
 
 # -- copying -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_aircraft_of_the_gallery_can_be_copied(tmp_path: Path) -> None:
+    gallery = aircraft()
+    assert len(gallery) >= 6
+    for name, folder in gallery.items():
+        assert folder.name == name
+        copied = [path for path, action in copy_tree(tmp_path / name, folder) if action == "written"]
+        assert tmp_path / name / "default.yaml" in copied
 
 
 def test_the_tree_is_copied_only_once(tmp_path: Path) -> None:

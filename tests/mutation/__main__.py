@@ -47,7 +47,7 @@ ROOMS = {
     ),
     "configuration": Room(
         ("fixgw/configuration/*.py",),
-        _tests("core", "configuration", "reader", "items", "options", "secrets", "incumbent"),
+        _tests("core", "configuration", "reader", "items", "options", "secrets", "incumbent", "claims", "units"),
     ),
     "kit": Room(
         ("fixgw/kit/*.py",),
