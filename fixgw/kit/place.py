@@ -43,8 +43,7 @@ class Places:
         self._clock = clock
         self._trusted: tuple[float, float, float, float | None] | None = None
         self._stray: tuple[float, float, float, float | None] | None = None
-        self._strayed = 0.0  # since when, by the clock
-        self._strayed_time: float | None = None
+        self._strayed: tuple[float, float | None]  # since when, by the clock and by the receiver's
 
     def judge(self, latitude: float, longitude: float, time_of_day: float | None = None) -> str:
         """Why the position, in degrees, cannot be trusted; empty if it can. `time_of_day` is the receiver's, in
@@ -57,9 +56,9 @@ class Places:
             self._trusted, self._stray = here, None
             return ""
         if self._stray is None or not _within_reach(self._stray, here):
-            self._strayed, self._strayed_time = now, time_of_day
+            self._strayed = now, time_of_day
         self._stray = here
-        if _elapsed(self._strayed, self._strayed_time, now, time_of_day) >= STAYS_S:
+        if _elapsed(*self._strayed, now, time_of_day) >= STAYS_S:
             self._trusted, self._stray = here, None
             return ""
         return JUMPED

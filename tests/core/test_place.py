@@ -55,7 +55,20 @@ def test_a_position_within_reach_of_the_last_is_believed() -> None:
     assert receiver.say(36.0, 0.0) == ""
 
 
+@pytest.mark.parametrize(
+    ("later", "north", "doubt"),
+    [(0.0, 0.195, ""), (0.0, 0.205, JUMPED), (36.0, 10.18, ""), (36.0, 10.21, JUMPED)],
+)
+def test_a_receiver_wanders_and_no_aircraft_is_faster_than_a_thousand_knots(
+    later: float, north: float, doubt: str
+) -> None:
+    receiver = Receiver()
+    receiver.say(0, 0)
+    assert receiver.say(later, north) == doubt
+
+
 def test_where_a_receiver_stays_it_is() -> None:
+    assert STAYS_S == 3.0
     receiver = Receiver()
     receiver.say(0, 0)
     for _ in range(3):
