@@ -159,6 +159,26 @@ def test_the_status_has_the_targets_of_a_source(table: Table, clock: Clock) -> N
     }
 
 
+def test_the_status_rounds_places_and_says_what_is_not_known(table: Table) -> None:
+    table.put(Target(1, lat=52.123456789, lon=-4.987654321, source="sbs"))
+    table.put(Target(2, source="sbs"))
+    shown = table.status("sbs")
+    assert [(t["latitude"], t["longitude"]) for t in shown.values()] == [(52.12346, -4.98765), (None, None)]
+    assert shown["000002"]["call sign"] == ""
+
+
+def test_east_is_nearer_than_as_many_degrees_north(clock: Clock) -> None:
+    table = Table(clock, lambda: (60.0, 179.0))
+    for n in range(MAX_TARGETS):
+        assert table.put(KLM._replace(address=n, lat=60.0, lon=-179.0))  # two degrees east, as one north
+    assert not table.put(KLM._replace(address=1000, lat=61.01, lon=179.0))
+    assert table.put(KLM._replace(address=1001, lat=60.99, lon=179.0))
+
+
+def test_address_types_are_those_of_gdl_90() -> None:
+    assert (traffic.ICAO, traffic.SELF_ASSIGNED, TISB_ICAO, TISB_TRACK) == (0, 1, 2, 3)
+
+
 def test_a_gateway_has_one_which_goes_with_its_database(clock: Clock) -> None:
     places: list[Any] = [Definition(key=key, type="float") for key in ("LAT", "LONG")]
     one, other = Database(places, clock), Database([], clock)
