@@ -225,6 +225,22 @@ def test_g3x() -> None:
         check_text(lambda data: g3x.Decoder(Clock()).feed(data), messages[name], table)
 
 
+@pytest.mark.parametrize(
+    ("key", "at", "accepted", "refused"),
+    [
+        ("LAT", 13, ("N9000000", "S9000000", "N8959999"), ("N9000001", "S9000001", "N8960000")),
+        ("LONG", 21, ("E18000000", "W18000000", "E17959999"), ("E18000001", "W18000001", "E17960000")),
+        ("TIMEZ", 7, ("000000", "235960"), ("240000", "006000", "000061")),
+    ],
+)
+def test_the_gps_of_a_g3x(key: str, at: int, accepted: tuple[str, ...], refused: tuple[str, ...]) -> None:
+    message = (DATA / "g3x" / "gps.txt").read_bytes()
+    for text in (*accepted, *refused):
+        data = message[:at] + text.encode() + message[at + len(text) :]
+        (update,) = (u for u in g3x.Decoder(Clock()).feed(data) if u.key == key)
+        assert (update.flags == FAIL) is (text in refused), text
+
+
 # -- shadin ------------------------------------------------------------------------------------------------------------
 
 SHADIN = """
@@ -488,6 +504,13 @@ def test_gpsd() -> None:
 
     for row, numbers in rows(GPSD):
         check(partial(value, row), row[2], numbers, 1.0 if row[1] == "SKY" else 0.001)
+
+
+@pytest.mark.parametrize(("time", "known"), [("00:00:00", True), ("23:59:60.5", True), ("24:00:00", False)])
+def test_the_time_of_gpsd(time: str, known: bool) -> None:
+    report = {"class": "TPV", "mode": 3, "lat": 1.0, "lon": 1.0, "time": f"2026-07-15T{time}Z"}
+    updates = gpsd.Client(Clock()).feed(json.dumps(report).encode() + b"\n")
+    assert ("TIMEZ" in {u.key for u in updates}) is known
 
 
 XGPS = """
