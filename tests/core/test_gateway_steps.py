@@ -357,6 +357,41 @@ def test_only_what_is_new_or_different_is_started(
     assert caplog.messages[-2:] == ["configuration reloaded: stopped none", "configuration reloaded: started none"]
 
 
+def test_a_reload_holds_up_neither_the_supervision_nor_the_end_of_the_process(make: Make, manager: Manager) -> None:
+    go = threading.Event()
+    found: list[Configuration] = []
+
+    def reload() -> Configuration:
+        go.wait(10)
+        return found[0]
+
+    gateway = make(connection("a"), reload=reload)
+    found.append(gateway.configuration)
+    assert gateway.request_reload() == ""
+    gateway._step(0.0)
+    gateway._step(0.0)
+    (reading,) = [thread for thread in threading.enumerate() if thread.name == "reload"]
+    assert reading.daemon, "one that hangs must not keep the process alive"
+    assert any(told.startswith("RELOADING=1") for told in manager.told)
+    go.set()
+    reading.join()
+    events(gateway)
+    assert (gateway.reloads, gateway.problems) == (1, [])
+
+
+def test_an_ageing_thread_that_has_died_is_reported_and_started_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = make()
+    started: list[bool] = []
+    monkeypatch.setattr(type(gateway.database), "ageing_runs", property(lambda self: bool(started)))
+    monkeypatch.setattr(gateway.database, "start", lambda: started.append(True))
+    for _ in range(2):
+        gateway._step(0.0)
+    assert started == [True]
+    assert caplog.messages == ["the ageing thread has died; restarting it"]
+
+
 # -- who leads ---------------------------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,8 @@ import datetime
 import enum
 import json
 import math
+import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,3 +119,57 @@ def test_without_a_gateway_there_is_no_status() -> None:
 def test_a_status_that_is_written_branch_by_branch_is_the_same(tree: Any) -> None:
     assert status.dump(tree) == json.dumps(tree)
     assert status.dump({"when": Path("x")}) == '{"when": "x"}'
+
+
+def test_trees_that_need_more_than_their_part_share_what_the_others_leave() -> None:
+    text = {"long": ["x" * status.MAX_TEXT_LENGTH] * 500}
+    shared = status.share({"text": (text, 1.0), "small": ({"a": 1}, 0.1), "more text": (text, 1.0)})
+    assert shared["small"] == {"a": 1}
+    for name in ("text", "more text"):
+        size = len(json.dumps(shared[name]))
+        assert size == pytest.approx(0.45 * status.MAX_TREE_TEXT, rel=0.05), name
+    values = {"many": [[0] * 999] * 9}
+    shared = status.share({"values": (values, 0.9), "text": (text, 1.0)})
+    assert json.dumps(shared["values"]).count("0,") == pytest.approx(0.5 * status.MAX_TREE_VALUES, rel=0.05)
+    assert status.share({"alone": (values, 0.9)}) == {"alone": values}
+
+
+# -- collecting it for clients -----------------------------------------------------------------------------------------
+
+
+class Pauses:
+    """Stands for the event of a `Collector` that stops, and notes how long it waits."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.stopped = False
+
+    def wait(self, seconds: float) -> None:
+        self.seconds.append(seconds)
+
+    def is_set(self) -> bool:
+        return self.stopped
+
+    def set(self) -> None:
+        self.stopped = True
+
+
+def test_collecting_rests_for_a_hundred_times_what_it_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = iter([0.0, 0.004, 0.0, 0.5])
+    monkeypatch.setattr(time, "thread_time", lambda: next(costs))
+    done = threading.Event()
+    trees: Iterator[dict[str, Any]] = iter([{"n": 1}])
+    collector = status.Collector(lambda: next(trees), done.set)
+    collector._stopping = pauses = Pauses()  # type: ignore[assignment]
+    for number, answer in ((1, {"n": 1}), (2, {"health": "failed"})):
+        assert collector.ask() == number
+        assert done.wait(10)
+        done.clear()
+        assert collector.answered == number
+        assert answer.items() <= collector.tree.items()
+        assert json.loads(collector.result) == collector.tree
+    assert collector.tree["summary"] == "cannot collect the status: StopIteration()"
+    collector.stop()
+    assert collector._thread is not None
+    collector._thread.join(10)
+    assert pauses.seconds == pytest.approx([0.4, 1.0])

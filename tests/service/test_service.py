@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fixgw import service
 from fixgw.service import EXIT_CONFIG, EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
 
 pytestmark = pytest.mark.slow
@@ -320,6 +321,11 @@ def test_a_status_of_any_length_and_any_text_reaches_systemd(manager: Manager) -
         assert message.startswith(b"READY=1\nSTATUS=")
         assert message.count(b"\n") == 1
     notifier.close()
+
+
+def test_a_long_status_ends_with_an_ellipsis() -> None:
+    assert service._line("x" * 800) == "x" * 800
+    assert service._line("x" * 801) == "x" * 799 + "…"
 
 
 def test_a_status_that_could_not_be_sent_is_sent_again(short_path: Path) -> None:
