@@ -591,6 +591,36 @@ def test_a_subscriber_that_writes_the_item_is_notified_of_its_write_afterwards(d
     assert heard == [(300.0, "pitot"), (100.0, "limiter")]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda item: item.write(50.0, "pitot", FAIL),
+        lambda item: item.fail("ice", "pitot"),
+        lambda item: item.annunciate(True, "too slow", "alerts"),
+        lambda item: item.doubt({"pitot": "differs"}),
+        lambda item: item.override(50.0, FAIL, "override/web", "", 10.0),
+        lambda item: item.rank_sources(["adc", "radar"]),
+    ],
+)
+def test_each_change_reaches_all_subscribers_before_the_next_one_that_it_causes(
+    db: Database, ias: Item, change: Callable[[Item], object]
+) -> None:
+    heard: dict[str, list[Reading]] = {"first": [], "second": []}
+
+    def restore(key: str, reading: Reading) -> None:
+        heard["first"].append(reading)
+        if len(heard["first"]) == 1:
+            ias.annunciate(True, "something changed", "watcher")
+
+    ias.write(80.0, "pitot")
+    db.subscribe("IAS", restore)
+    db.subscribe("IAS", lambda key, reading: heard["second"].append(reading))
+    change(ias)
+    assert len(heard["first"]) == 2
+    assert heard["first"] == heard["second"]
+    assert [reading.reason(ANNUNCIATE).endswith("(watcher)") for reading in heard["second"]] == [False, True]
+
+
 def test_endless_feedback_is_cut_short_and_logged_once(
     db: Database, ias: Item, caplog: pytest.LogCaptureFixture
 ) -> None:

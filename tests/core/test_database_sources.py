@@ -343,6 +343,9 @@ def test_a_change_of_source_is_logged_with_the_reason(
     lat.write(1, "gps1", 0)
     bench.keep_up(3.1, gps1=1, gps2=2)
     assert caplog.messages[1:] == ["LAT now comes from gps1 instead of gps2: gps1 is good again"]
+    bench.keep_up(11.0, gps1=1, gps2=2)
+    bench.keep_up(1.1, gps2=2)
+    assert caplog.messages[2:] == ["LAT now comes from gps2 instead of gps1: nothing from gps1 within 1000 ms"]
 
 
 # -- sources outside the ranking ---------------------------------------------------------------------------------------

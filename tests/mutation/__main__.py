@@ -81,7 +81,6 @@ THROUGH_OTHERS = {
     "drivers/links/opening.py": _tests("drivers/links", "serial") + _tests("drivers/links/can", "bus"),
     "drivers/links/recorded.py": _tests("drivers/links", "raw_tap"),
     "drivers/links/simulator.py": _tests("drivers", "xplane", "fgfs"),
-    "fixgw/clock.py": _tests("drivers/links", "holdup"),
     "fixgw/configuration/playback.py": _tests("cli", "cli_playback"),
     "fixgw/identity.py": _tests("plugins/netfix", "netfix_mirror"),
     "fixgw/kit/navigation.py": _tests("plugins/compute", "compute_formulas", "compute_vectors"),

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from fixgw import database
-from fixgw.clock import LATE_S, HoldUp
 from fixgw.database import FAIL, Database
 from fixgw.drivers.links.can.bus import open_tap
 from fixgw.drivers.links.can.frame import Frame
@@ -30,15 +29,6 @@ def until(condition: Callable[[], object], what: str = "it did not happen", seco
     while not condition():
         assert time.monotonic() < deadline, what
         time.sleep(0.005)
-
-
-def test_a_hold_up_is_noticed_once() -> None:
-    clock = Clock()
-    hold_up = HoldUp(clock)
-    hold_up.reset()
-    for late, noticed in ((0.2, False), (0.1 + LATE_S, False), (0.3 + LATE_S, True), (0.2, False), (60.0, True)):
-        clock.now += late
-        assert hold_up.noticed(0.2) is noticed, late
 
 
 @pytest.fixture
