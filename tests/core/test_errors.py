@@ -10,6 +10,7 @@ import pytest
 
 from fixgw import errors
 from fixgw.errors import (
+    Advice,
     BadValue,
     ConfigurationError,
     DeviceError,
@@ -23,6 +24,7 @@ from fixgw.errors import (
     RequestTimeout,
     UnknownKey,
     did_you_mean,
+    nearest,
 )
 
 
@@ -105,6 +107,15 @@ def test_a_problem_gives_its_position() -> None:
     assert str(Problem("a.yaml", 0, 0, "no such file")) == "a.yaml: no such file"
 
 
+def test_what_a_file_contains_makes_a_problem_neither_long_nor_dangerous() -> None:
+    assert str(Problem("a", 1, 1, "x" * 1000)) == "a:1:1: " + "x" * 1000
+    assert str(Problem("a", 1, 1, "x" * 1001)) == "a:1:1: " + "x" * 997 + "..."
+    assert str(Problem("a\n", 0, 0, "\x1b[31mred")) == r"a\n: \x1b[31mred"
+    advice = Advice("a", 1, 2, "it means something else", "5")
+    assert str(advice) == "a:1:2: advice: it means something else"
+    assert ConfigurationError([], [advice]).advice == [advice]
+
+
 def test_a_configuration_error_lists_all_its_problems() -> None:
     problems = [Problem("a.yaml", 1, 1, "x"), Problem("b.yaml", 2, 2, "y")]
     error = ConfigurationError(problems)
@@ -123,6 +134,7 @@ def test_a_refusal_gives_the_reason_and_keeps_the_code() -> None:
     error = Refused("@wIAS;fast", "003")
     assert (str(error), error.code) == ("@wIAS;fast: bad or missing value", "003")
     assert str(Refused("@z", "999")) == "@z: error 999"
+    assert str(Refused("@w", "005", "ask the owner")) == "@w: not permitted: ask the owner"
 
 
 @pytest.mark.parametrize(
@@ -132,6 +144,7 @@ def test_a_refusal_gives_the_reason_and_keeps_the_code() -> None:
 def test_the_nearest_name_is_suggested(name: str, expected: str) -> None:
     assert did_you_mean(name, ["IAS", "EGT11", "ALT"]) == (f" (did you mean {expected!r}?)" if expected else "")
     assert did_you_mean(name, []) == ""
+    assert nearest("x" * 100, ["X" * 100]) == "X" * 100, "no longer name is compared"
 
 
 def test_a_plugin_can_raise_the_class_without_arguments() -> None:

@@ -324,6 +324,14 @@ def test_a_keeper_saves_seldom_to_spare_the_card(tmp_path: Path, clock: Clock) -
     assert keeper.close()
 
 
+def test_when_a_keeper_writes_again(tmp_path: Path, clock: Clock) -> None:
+    keeper = Keeper(tmp_path / "state.json", log, interval=10.0, burst=2, clock=clock)
+    assert keeper._pause(False) == float("-inf"), "at once"
+    keeper._times = [clock.now - 15.0, clock.now - 2.0]
+    assert keeper._pause(False) == 5.0, "two in twenty seconds"
+    assert keeper._pause(True) == 28.0, "half a minute after a failure"
+
+
 def test_unusable_state_gives_one_line_in_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state.json").write_text("{")
     assert Keeper(tmp_path / "state.json", log).load() is None

@@ -71,6 +71,9 @@ def test_installing_again_changes_nothing(system: Path, capsys: pytest.CaptureFi
     said = capsys.readouterr().out
     assert snapshot(system) == before
     assert "written" not in said
+    assert "kept" not in said
+    files = len(install.defaults())
+    assert f"same as the default: {files} of {files} files" in said
     assert "The defaults have not changed since the last installation." in said
 
 
