@@ -64,6 +64,49 @@ def test_commands_for_the_system_are_named_and_not_run(tmp_path: Path, capsys: p
     assert not (tmp_path / "opt/fixgw").exists()
 
 
+def test_the_service_is_set_up_in_this_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def ran(*arguments: str) -> list[str]:
+        assert run(tmp_path, *arguments) == 0
+        said = capsys.readouterr().out.splitlines()
+        return [line.removeprefix("  would run: ") for line in said if "would run: " in line and "/opt" not in line]
+
+    registered = [
+        "systemd-sysusers /usr/local/lib/sysusers.d/fixgw.conf",
+        "systemd-tmpfiles --create /usr/local/lib/tmpfiles.d/fixgw.conf",
+        "systemctl unmask fixgw.service",
+        "systemctl enable fixgw.service",
+        "systemctl daemon-reload",
+        "/usr/lib/systemd/systemd-sysctl /usr/local/lib/sysctl.d/90-fixgw.conf",
+        "modprobe --quiet i2c-dev",
+        "udevadm control --reload",
+        *(f"udevadm trigger --subsystem-match={it}" for it in ("gpio", "i2c-dev", "spidev", "tty", "usb-serial")),
+    ]
+    assert ran("--can", "500000", "--no-start") == [
+        *registered,
+        "systemctl enable --now systemd-networkd.service",
+        "systemctl disable systemd-networkd-wait-online.service",
+    ]
+    assert ran() == [
+        *registered,
+        "systemctl reset-failed fixgw.service",
+        "systemctl restart fixgw.service",
+        "systemctl try-restart 'fixgw@*.service'",
+        "systemctl --no-pager --lines=0 status fixgw.service",
+    ]
+    assert ran("remove", "--purge") == [
+        "systemctl disable --now fixgw.service fixgw@.service",
+        "systemctl stop fixgw-safe.service 'fixgw@*.service' 'fixgw-safe@*.service'",
+        "systemctl daemon-reload",
+        "udevadm control --reload",
+        "userdel fixgw",
+    ]
+
+
+@pytest.mark.parametrize("rate", ["10000", "1000000"])
+def test_the_bit_rate_of_a_can_bus_has_limits(rate: str) -> None:
+    assert install.parser().parse_args(["--can", rate]).can == int(rate)
+
+
 def test_installing_again_changes_nothing(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(system)
     capsys.readouterr()
@@ -203,6 +246,8 @@ def test_can_is_set_up_with_the_requested_bit_rate(tmp_path: Path, capsys: pytes
         (["--wheel", "/nowhere/fixgw.whl"], 1, "there is no wheel /nowhere/fixgw.whl"),
         (["--python", "/bin/false"], 1, "/bin/false does not run as Python"),
         (["--can", "fast"], 2, "'fast' is not a bit rate"),
+        (["--can", "9999"], 2, "'9999' is not a bit rate from 10000 to 1000000"),
+        (["--can", "1000001"], 2, "'1000001' is not a bit rate"),
         (["upgrade"], 2, "invalid choice"),
     ],
 )
