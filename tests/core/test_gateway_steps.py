@@ -275,6 +275,33 @@ def test_only_a_failure_that_must_stop_it_does(make: Make) -> None:
     assert gateway.exit_code == EXIT_OK
 
 
+def test_a_second_stop_does_nothing(make: Make, manager: Manager) -> None:
+    gateway = make(connection("a"))
+    gateway.stop()
+    assert gateway.runners["a"].at_rest, "it has not been started"
+    assert manager.told.count("STOPPING=1") == 0
+    gateway._started = True
+    for _ in range(2):
+        assert gateway.stop() == EXIT_OK
+    assert gateway.runners["a"].state is State.STOPPED
+    assert manager.told.count("STOPPING=1") == 1
+
+
+# -- dead threads ------------------------------------------------------------------------------------------------------
+
+
+def test_a_dead_thread_fails_the_plugin_that_holds_it(make: Make) -> None:
+    gateway = make(connection("a"), connection("b"))
+    plugin: Any = gateway.runners["b"].plugin
+    plugin.thread, stranger = threading.Thread(), threading.Thread()
+    error = ValueError("x")
+    assert not gateway._thread_died(threading.ExceptHookArgs((ValueError, error, None, stranger)))
+    gateway._step(0.0)
+    assert gateway._thread_died(threading.ExceptHookArgs((ValueError, error, None, plugin.thread)))
+    gateway._step(0.0)
+    assert [runner.reason for runner in gateway.runners.values()] == ["", "its thread died: ValueError: x"]
+
+
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +322,7 @@ def test_a_request_that_cannot_be_met_says_why(make: Make, monkeypatch: pytest.M
     assert gateway.runners["canfix"].plugin not in (before, None)
     assert gateway.runners["canfix"].state is State.RUNNING
     assert gateway.request_restart("canfix") == "", "it is not busy any more"
+    assert [each.name for each in gateway.configuration.connections] == ["canfix"]
 
 
 def test_a_restart_is_not_tried_while_the_old_one_hangs(make: Make) -> None:

@@ -149,6 +149,25 @@ def test_an_unusable_module_is_refused_with_the_reason(module: Callable[[str], s
     assert expected.replace("NAME", name) in reason(name)
 
 
+def test_after_a_reload_that_fails_the_modules_are_those_of_before(tmp_path: Path) -> None:
+    loader.add_to_path([tmp_path])
+    package = tmp_path / "loader_test_reloaded"
+    package.mkdir()
+    (package / "__init__.py").write_text("from .part import VERSION\n" + GUIDE)
+    (package / "part.py").write_text("VERSION = 1\n")
+    old = loader.load_plugin("loader_test_reloaded")
+    before = {name: module for name, module in sys.modules.items() if name.startswith("loader_test_reloaded")}
+    (package / "new.py").write_text("")
+    (package / "__init__.py").write_text("from . import new, part\nraise ValueError('half done')\n")
+    assert loader.code_has_changed(old)
+    with pytest.raises(BadModule, match="half done"):
+        loader.reload_plugin(old)
+    assert {name: module for name, module in sys.modules.items() if name.startswith("loader_test_reloaded")} == before
+    assert loader.code_has_changed(old), "it can be corrected and read again"
+    (package / "__init__.py").write_text(GUIDE)
+    assert loader.reload_plugin(old) is not old
+
+
 def test_the_constructor_gets_the_arguments_that_it_takes() -> None:
     class Two(PluginBase):
         def __init__(self, name: str, config: dict[str, Any]) -> None:

@@ -285,7 +285,9 @@ def test_the_voltage_alarm_of_a_pi_is_reported(tree: Tree) -> None:
     assert [f.level for f in machine_says(tree, "power")] == ["problem"]
 
 
-@pytest.mark.parametrize(("temperature", "level"), [(47236, "ok"), (76000, "warning"), (85000, "problem")])
+@pytest.mark.parametrize(
+    ("temperature", "level"), [(47236, "ok"), (74999, "ok"), (75000, "warning"), (81999, "warning"), (82000, "problem")]
+)
 def test_the_temperature_is_checked(tree: Tree, temperature: int, level: str) -> None:
     tree.write("/sys/class/thermal/thermal_zone0/temp", "30000\n")
     tree.write("/sys/class/thermal/thermal_zone1/temp", f"{temperature}\n")
@@ -296,7 +298,14 @@ def test_the_temperature_is_checked(tree: Tree, temperature: int, level: str) ->
 
 @pytest.mark.parametrize(
     ("free", "read_only", "level"),
-    [(10_000_000, False, "ok"), (20_000, False, "warning"), (100, False, "problem"), (10_000_000, True, "warning")],
+    [
+        (10_000_000, False, "ok"),
+        (51_200, False, "ok"),  # 200 MiB
+        (51_199, False, "warning"),
+        (2_560, False, "warning"),  # 10 MiB
+        (2_559, False, "problem"),
+        (10_000_000, True, "warning"),
+    ],
 )
 def test_the_disk_is_checked(
     tree: Tree, monkeypatch: pytest.MonkeyPatch, free: int, read_only: bool, level: str

@@ -416,6 +416,38 @@ def test_a_killed_upgrade_can_be_reverted(
     assert (tmp_path / "opt/fixgw/program").exists()
 
 
+@pytest.mark.parametrize("missing", ["systemctl", "systemd-sysusers"])
+def test_without_systemd_it_installs_no_service(
+    tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None if name == missing else f"/usr/bin/{name}")
+    with pytest.raises(install.Refused, match="has no systemd"):
+        install.install(Computer(tmp_path), played)
+    assert not (tmp_path / "etc").exists()
+
+
+def test_the_outcome_of_a_command_is_told(tmp_path: Path) -> None:
+    said: list[str] = []
+    target = install.Target(tmp_path, say=said.append)
+    target.live = True
+    assert target.run("true")
+    assert not target.run("false", optional=True)
+    assert not target.run("no-such-command", "now", optional=True)
+    assert said == [
+        "  $ true",
+        "  $ false",
+        "  $ no-such-command now",
+        "  there is no no-such-command on this computer",
+    ]
+    with pytest.raises(install.Refused, match=r"this command failed .*: sh -c 'exit 3'"):
+        target.run("sh", "-c", "exit 3")
+
+
+def test_the_packages_of_the_system_are_used_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--system-site-packages") == 0
+    assert "-m venv --clear --system-site-packages /opt/fixgw" in capsys.readouterr().out
+
+
 def test_only_root_may_change_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
     for uid in (1, 1000):
         monkeypatch.setattr(os, "geteuid", lambda uid=uid: uid)
