@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from fixgw.kit.complaints import INTERVAL_S
+from fixgw.kit.complaints import Complaints
 from fixgw.logmemory import message_of
 
 __all__ = ["QueuedHandler", "dropped", "finish", "queue_all", "trouble"]
@@ -46,9 +46,9 @@ class QueuedHandler(logging.Handler):
         self._reported = 0
         #: The number of records that a filter or the target has failed at.
         self.failed = 0
-        self._failure_said_at = float("-inf")
         self._size = size
         self._clock = clock
+        self._complain = Complaints(logging.getLogger(__name__), clock)
         self._records: deque[logging.LogRecord] = deque()
         self._wake = threading.Event()
         self._since: float | None = None  # when the target began to write the present record
@@ -58,8 +58,10 @@ class QueuedHandler(logging.Handler):
     def handle(self, record: logging.LogRecord) -> bool:
         try:
             return bool(super().handle(record))
-        except Exception:  # a custom filter may raise anything; whoever logs must not suffer
-            self._note_failure(record)
+        except Exception as error:  # a custom filter may raise anything; whoever logs must not suffer
+            self.failed += 1
+            if self._complain.due("filter"):
+                self.emit(_warning(f"{self._title} does not log what a filter fails at: {error!r}"))
             return False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -116,19 +118,24 @@ class QueuedHandler(logging.Handler):
             self._since = None
 
     def _note_failure(self, record: logging.LogRecord) -> None:
-        """Say so once every `INTERVAL_S`, instead of a traceback for each record: otherwise a log file on a full disk
-        would fill the journal."""
+        """Say so at times, instead of a traceback for each record: otherwise a log file on a full disk would fill the
+        journal."""
         self.failed += 1
-        now = self._clock()
-        if now - self._failure_said_at >= INTERVAL_S:
-            self._failure_said_at = now
+        if self._complain.due():
             with suppress(OSError, ValueError, AttributeError):  # there may be no stderr
-                sys.stderr.write(f"<4>{type(self.target).__name__} cannot log: {sys.exc_info()[1]}\n")
+                sys.stderr.write(f"<4>{self._title} cannot log: {sys.exc_info()[1]}\n")
 
     def _report_dropped(self) -> logging.LogRecord:
         lost, self._reported = self.dropped - self._reported, self.dropped
-        text = f"{lost} log lines were dropped: {type(self.target).__name__} was too slow"
-        return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+        return _warning(f"{lost} log lines were dropped: {self._title} was too slow")
+
+    @property
+    def _title(self) -> str:
+        return type(self.target).__name__
+
+
+def _warning(text: str) -> logging.LogRecord:
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
 
 
 def queue_all() -> None:

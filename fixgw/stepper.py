@@ -261,6 +261,7 @@ class Stepper:
             log.debug("%s failed", worker.name, exc_info=error)
             self.failed[worker.name] = explain(error)
             self.tasks.pop(worker.name, None)
+            self.db.disown(worker.source, f"{worker.name} has failed")
 
 
 def explain(error: BaseException) -> str:

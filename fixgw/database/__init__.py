@@ -318,11 +318,11 @@ class Database:
                 item.annunciate(False, owner=owner)
 
     def disown(self, source: str, reason: str) -> None:
-        """Make old, for `reason`, what never ages and was last written by `source` or below it, which has ended.
+        """Make old, for `reason`, what never ages and was last written by `source`, or below it: it has ended or hangs.
 
         Settings stay as they are, because nobody has to set them again. Calls the subscribers.
         """
-        now, below = self.clock(), f"{source}/"
+        now, below = self.clock(), f"{source}/"  # what is written from now on, while a subscriber hangs, is good
         for item in self.items():
             if item.tolerance or item.definition.setting:
                 continue

@@ -89,8 +89,10 @@ def test_a_defect_is_noted_and_the_others_continue(
     stepper.feed("sensor").trouble = ""
     stepper.pass_until(1001.0)
     monkeypatch.setattr(stepper.plugins["sensor"], "received", fail)
+    stepper.db.write("POWER_FAIL", False, "sensor")  # which never ages
     say(stepper, b"\n90\n")
     assert defect.__name__ in stepper.failed["sensor"]
+    assert stepper.db.read("POWER_FAIL").old
     stepper.pass_until(1010.0)
     assert "compute" not in stepper.failed
 

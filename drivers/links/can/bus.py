@@ -256,8 +256,10 @@ class SharedBus(Poller):
         self.log.error("a driver on the bus failed: %s", tap.failure, exc_info=error)
         self.remove(tap)
         if tap.failed is not None:
-            with suppress(Exception):
+            try:
                 tap.failed(tap.failure)
+            except Exception:
+                self.log.exception("%r failed", tap.failed)
 
     # -- receiving: on the polling thread ------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import select
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from queue import Empty
 from typing import TYPE_CHECKING, Any
 
 from fixgw.clock import now as clock_now
@@ -171,7 +172,7 @@ class VirtualPort(PythonCanPort):
     def close(self) -> None:
         super().close()
         queue = self.bus.queue  # type: ignore[attr-defined]
-        with suppress(Exception):  # empty the queue, so that a sender that waits for room does not wait forever
+        with suppress(Empty):  # empty the queue, so that a sender that waits for room does not wait forever
             while True:
                 queue.get_nowait()
 

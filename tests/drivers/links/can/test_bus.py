@@ -232,14 +232,21 @@ def test_a_user_that_raises_is_dropped_and_the_others_are_not_affected(
         calls.append(len(frames))
         raise KeyError("oops")
 
-    bad.tap.received = fail
+    def fail_again(reason: str) -> None:
+        bad.failures.append(reason)
+        raise ValueError("whoever is told fails, too")
+
+    bad.tap.received, bad.tap.failed = fail, fail_again
     for n in range(3):
         other.send(message(n))
     until(lambda: len(good.frames) == 3)
     assert len(calls) == 1
     assert bad.failures == [bad.tap.failure] == ["KeyError: 'oops'"]
     assert good.bus.health() == ""
-    assert sum(record.exc_info is not None for record in caplog.records) == 1
+    assert [str(record.exc_info[1]) for record in caplog.records if record.exc_info] == [
+        "'oops'",
+        "whoever is told fails, too",
+    ]
 
 
 def test_closing_waits_for_the_receiver_to_return(join: Join, other: can.BusABC) -> None:
