@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 
 MAX_TURNS = 100  # of all workers at one instant
 LEAST_S = 1e-6  # between two instants
+MAX_RESTLESS = 100  # instants in a row at which a worker takes all these turns; one that goes on would do so for ever
 
 NOTHING_THERE = "nothing is connected"
 
@@ -61,6 +62,8 @@ class Task:
     def __init__(self, worker: Worker[Any], due: float) -> None:
         self.worker = worker
         self.due = due
+        self.restless = 0  # instants in a row at which it took `MAX_TURNS`
+        self.restless_at = due  # the last of them
 
 
 class _Timer:
@@ -241,8 +244,12 @@ class Stepper:
             for task in ready:
                 self._turn(task)
         else:
-            for task in self.tasks.values():
-                task.due = max(task.due, self.clock.now + LEAST_S)
+            for task in ready:
+                task.due = max(task.due, now + LEAST_S)
+                task.restless = task.restless + 1 if now < task.restless_at + 2 * LEAST_S else 1
+                task.restless_at = now
+                if task.restless > MAX_RESTLESS:
+                    self._fail(task.worker, "it has something to do without an end: see `poll_by` and `is_waiting`")
         self._age_due = self.clock.now + self.db.age()
 
     def turn(self, name: str) -> None:
@@ -259,9 +266,12 @@ class Stepper:
             task.due = worker.turn()
         except (Exception, SystemExit) as error:  # a defect, at which a gateway restarts the plugin
             log.debug("%s failed", worker.name, exc_info=error)
-            self.failed[worker.name] = explain(error)
-            self.tasks.pop(worker.name, None)
-            self.db.disown(worker.source, f"{worker.name} has failed")
+            self._fail(worker, explain(error))
+
+    def _fail(self, worker: Worker[Any], why: str) -> None:
+        self.failed[worker.name] = why
+        self.tasks.pop(worker.name, None)
+        self.db.disown(worker.source, f"{worker.name} has failed")
 
 
 def explain(error: BaseException) -> str:

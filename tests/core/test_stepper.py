@@ -97,6 +97,15 @@ def test_a_defect_is_noted_and_the_others_continue(
     assert "compute" not in stepper.failed
 
 
+def test_a_driver_that_always_has_something_to_do_fails_instead_of_holding_up_the_clock(
+    stepper: Stepper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stepper.feed("sensor").trouble = ""
+    monkeypatch.setattr(stepper.plugins["sensor"], "poll_by", lambda: 0.0)
+    stepper.pass_until(1000.1)
+    assert "poll_by" in stepper.failed["sensor"]
+
+
 def test_a_plugin_that_cannot_stop_is_noted_and_the_others_stop(
     stepper: Stepper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
