@@ -16,6 +16,7 @@ from typing import Any
 
 from fixgw import configuration, loader
 from fixgw.alerts import states
+from fixgw.errors import counted
 from fixgw.gateway import TRANSITIONS
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.can.devices import DEVICES, look
@@ -174,7 +175,7 @@ def virtual_device(name: str) -> str:
         rows.append(f"`fixgw sim network {name} --to 192.168.4.20:{kind.UDP_PORT}`: each message is a datagram")
     kinds = {_kind_of(frame): frame for frame in reversed(line.frames)}
     shown = [_shown(kinds[each]) for each in dict.fromkeys(map(_kind_of, line.frames))]
-    more = [f"... and {len(shown) - SAMPLE_FRAMES} more kinds"] if len(shown) > SAMPLE_FRAMES else []
+    more = [f"... and {counted(len(shown) - SAMPLE_FRAMES, 'more kind')}"] if len(shown) > SAMPLE_FRAMES else []
     return "\n".join([*(f"- {row}" for row in rows), "", "```text", *shown[:SAMPLE_FRAMES], *more, "```"])
 
 
