@@ -15,7 +15,7 @@ GATHER_S = 1.0  # what happens within this time is told together
 ONE_BY_ONE = 3  # as many of a kind are told with all details
 NAMED = 6  # keys that are named of many
 BUSIEST = 4
-MAX_FLAGS = 10  # changes of flags that are told one by one
+MAX_LINES = 10  # refusals, writes, changes of flags and so on, each
 KEYS_IN_SUMMARY = 40
 
 
@@ -109,9 +109,9 @@ def _one_by_one(events: Iterable[Event]) -> list[tuple[float, str]]:
 
 def _limited(events: Iterable[Event], what: str) -> list[tuple[float, str]]:
     some = list(events)
-    found = _one_by_one(some[:MAX_FLAGS])
-    if len(some) > MAX_FLAGS:
-        found.append((some[-1].at, f"{len(some) - MAX_FLAGS} more {what}"))
+    found = _one_by_one(some[:MAX_LINES])
+    if len(some) > MAX_LINES:
+        found.append((some[-1].at, f"{len(some) - MAX_LINES} more {what}"))
     return found
 
 

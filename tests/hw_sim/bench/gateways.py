@@ -22,7 +22,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,7 +78,7 @@ class Tested:
         self.watch = Watch(facts_of(loaded.definitions))
         self._bed = bed
         self._chance = random.Random(0)
-        self._closing: list[Callable[[], object]] = []
+        self._closing = ExitStack()  # each is closed, even if another fails
 
     # -- what there is -------------------------------------------------------------------------------------------------
 
@@ -121,7 +121,7 @@ class Tested:
         """A NetFIX client of this gateway, connected; it is closed at the end of the test."""
         client = Client("127.0.0.1", self.netfix_port)
         client.connect()
-        self._closing.append(client.disconnect)
+        self._closing.callback(client.disconnect)
         return client
 
     @property
@@ -132,7 +132,7 @@ class Tested:
             with self.world.hosting():
                 server = loader.load_plugin(NETFIX)("netfix", {"port": 0})
             server.start()
-            self._closing.append(server.shutdown)
+            self._closing.callback(server.shutdown)
         port: int = server.port  # type: ignore[attr-defined]
         return port
 
@@ -230,9 +230,7 @@ class Tested:
 
     def stop(self) -> None:
         """Stop everything; may be called twice."""
-        for close in reversed(self._closing):
-            close()
-        self._closing.clear()
+        self._closing.close()
 
 
 class Wound(Tested):
@@ -243,6 +241,7 @@ class Wound(Tested):
         self.rig = rig = Rig(loaded, scenario, devices=devices, wires={name: name for name in devices})
         self.db, self.world, self.aircraft = rig.db, rig.stepper.world, rig.aircraft
         self.devices = {name: rig.named[name] for name in devices}
+        self._closing.callback(rig.close)
         identity.assign(self.db, f"bench-{len(bed.gateways) + 1:06x}")  # each has its own, as on separate computers
 
     def start(self) -> None:
@@ -274,10 +273,6 @@ class Wound(Tested):
         self.rig.fly(STEP_S)
         self.look()
 
-    def stop(self) -> None:
-        super().stop()
-        self.rig.close()
-
 
 class Real(Tested):
     """A gateway on its own threads and the real clock."""
@@ -295,6 +290,7 @@ class Real(Tested):
         self._seen: deque[tuple[float, Callable[[float], None]]] = deque()
         self._last = 0.0
         self._thread = threading.Thread(target=gateway.run_forever, args=(False,), name="gateway")
+        self._closing.callback(self._stop)
 
     def start(self) -> None:
         self._begin_watching()
@@ -343,8 +339,7 @@ class Real(Tested):
         time.sleep(LOOK_S)
         self.look()
 
-    def stop(self) -> None:
-        super().stop()
+    def _stop(self) -> None:
         self.gateway.request_stop()
         if self._thread.is_alive():
             self._thread.join(PATIENCE_S)
@@ -553,9 +548,10 @@ class Bed:
 
     def close(self) -> None:
         """Stop everything."""
-        for tested in reversed(self.gateways):
-            tested.stop()
-        self.bus.close()
+        with ExitStack() as stack:
+            stack.callback(self.bus.close)
+            for tested in self.gateways:
+                stack.callback(tested.stop)
 
     def forgotten(self) -> str:
         """What was expected, but never judged; empty if there is nothing."""
