@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fixgw.hw_sim.bench import plugin
 from fixgw.hw_sim.bench.gateways import Airplane, Bed, CanBus
 from fixgw.hw_sim.bench.words import Expect, Fault, Latencies, StartGateway, s
 from fixgw.hw_sim.devices.bmp import Bmp280
@@ -25,7 +27,7 @@ RDAC = {"rdac": {"module": "fixgw.drivers.mgl_rdac"}}
 Only = Callable[..., AbstractContextManager[None]]
 
 
-def failure(words: Callable[[], object], error: type[Exception] = AssertionError) -> str:
+def failure(words: Callable[[], object], error: type[BaseException] = AssertionError) -> str:
     with pytest.raises(error) as caught:
         words()
     return str(caught.value)
@@ -209,6 +211,15 @@ def test_a_gateway_that_does_not_fit_is_refused(
     gateway({})
     gateway({})
     assert "say which" in failure(lambda: expect("IAS").good().now(), LookupError)
+
+
+@pytest.mark.parametrize(("clocks", "named"), [((), "nothing"), (("wound", "unwound"), "wound, unwound")])
+def test_a_clock_that_does_not_exist_is_refused(clocks: tuple[str, ...], named: str) -> None:
+    mark = pytest.mark.clock.with_args(*clocks).mark
+    definition = SimpleNamespace(get_closest_marker=lambda name: mark, nodeid="test_it")
+    asked: Any = SimpleNamespace(definition=definition, fixturenames=["_bed"])
+    words = failure(lambda: plugin.pytest_generate_tests(asked), pytest.fail.Exception)
+    assert words == f"test_it: the clock is wound or real, not {named}"
 
 
 def test_words_that_nobody_judges_fail_the_test(tmp_path: Path) -> None:
