@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from glob import glob
 from importlib import import_module
+from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from fixgw import __version__
@@ -33,6 +34,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_READER_GONE = 141
+SAME_SIGNAL_S = 0.5  # `timeout` sends a signal to the process, and again to its group
 
 Subparsers = argparse._SubParsersAction  # the argument of each command module's `add_parser`
 Run = Callable[[argparse.Namespace], int]
@@ -288,16 +290,21 @@ def span(text: str) -> float:
 
 @contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Provide an event that Ctrl-C and SIGTERM set, so that nothing is left behind. A second one ends it at once.
+    """Provide an event that Ctrl-C and SIGTERM set, so that nothing is left behind. A later one ends it at once.
     On the main thread."""
     import signal
     import threading
+    import time
 
     over = threading.Event()
+    impatient_at = inf
 
     def stop(number: int, frame: FrameType | None) -> None:
-        if over.is_set():
+        nonlocal impatient_at
+        if time.monotonic() >= impatient_at:
             raise KeyboardInterrupt
+        if not over.is_set():
+            impatient_at = time.monotonic() + SAME_SIGNAL_S
         over.set()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -132,7 +132,7 @@ def run_files(args: argparse.Namespace) -> int:
     """Run every file, print and write the results, and return the exit code."""
     _check_usage(args)
     reports: list[Report] = []
-    with ExitStack() as stack:
+    with stop_on_signal() as interrupted, ExitStack() as stack:
         if args.junit is not None:  # now, not after an hour of flight
             from fixgw.cli.junit import document
 
@@ -143,7 +143,6 @@ def run_files(args: argparse.Namespace) -> int:
                 return EXIT_CANNOT
             stack.callback(lambda: junit.write(document(reports)))
         stack.enter_context(_quiet(args.verbose))
-        interrupted = stack.enter_context(stop_on_signal())
         scenarios, troubled = _load(args)
         if troubled:
             complain("\n".join(report.trouble for report in troubled))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,10 +64,13 @@ def run(args: argparse.Namespace) -> int:
         return complain(f"cannot make {directory}: {error.strerror}")
     if not args.no_record and find_spec("mcap") is None:
         return complain(f"{MissingLibrary('mcap', 'record')}; or leave the record out with --no-record")
-    return _fly(args, scenario, directory, names)
+    with stop_on_signal() as over:
+        return _fly(args, scenario, directory, names, over)
 
 
-def _fly(args: argparse.Namespace, scenario: Scenario, directory: Path, names: Collection[str]) -> int:
+def _fly(
+    args: argparse.Namespace, scenario: Scenario, directory: Path, names: Collection[str], over: threading.Event
+) -> int:
     from fixgw.hw_sim.everything import assemble
     from fixgw.hw_sim.wiring import Noting, Wiring
 
@@ -82,10 +86,9 @@ def _fly(args: argparse.Namespace, scenario: Scenario, directory: Path, names: C
         if not args.no_record:
             record.open(file, world, directory, args.host)
         print(_describe(world, directory, names, scenario), flush=True)
-        with stop_on_signal() as over:
-            world.over = over
-            world.start()
-            over.wait()
+        world.over = over
+        world.start()
+        over.wait()
     except OSError as error:
         return complain(f"{error.filename or file}: {error.strerror}")
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fixgw import __version__
-from fixgw.cli import CLIENT, SERVER, client_main, main
+from fixgw.cli import CLIENT, SERVER, client_main, main, stop_on_signal
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Result
@@ -156,3 +157,21 @@ def test_a_client_command_imports_no_part_of_the_gateway() -> None:
 def test_the_help_of_run_imports_neither_client_nor_gateway() -> None:
     loaded = loaded_by("run", "--help")
     assert not {"yaml", "fixgw.gateway", "fixgw.netfix", "readline"} & loaded
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_a_command_end_well_and_a_later_one_ends_it(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    monkeypatch.setattr("fixgw.cli.SAME_SIGNAL_S", 1000.0)
+    with stop_on_signal() as over:
+        signal.raise_signal(number)
+        signal.raise_signal(number)  # as `timeout` does
+        assert over.is_set()
+    monkeypatch.setattr("fixgw.cli.SAME_SIGNAL_S", 0.0)
+    with stop_on_signal():
+        signal.raise_signal(number)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before

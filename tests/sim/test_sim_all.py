@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import signal
 import threading
 import time
 from contextlib import closing
@@ -122,3 +123,21 @@ def test_without_room_for_a_record_the_flight_goes_on(
     assert f"1.5 s flown; {tmp_path}/sent.mcap: the record is not complete: No space" in capsys.readouterr().err
     assert main([*flight, "--no-record"]) == 0
     assert capsys.readouterr().out.endswith("1.5 s flown\n")
+
+
+@pytest.mark.slow
+def test_a_signal_while_it_ends_leaves_nothing_unfinished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, missed = World.stop, []
+
+    def stop_and_be_told_again(world: World) -> None:  # `timeout` sends each signal twice
+        signal.raise_signal(signal.SIGTERM)
+        stop(world)
+
+    monkeypatch.setattr(World, "stop", stop_and_be_told_again)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: missed.append(number))
+    try:
+        assert main(["sim", "all", "--dir", str(tmp_path), "--duration", "0.1", "gps"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not missed
+    assert [path.name for path in tmp_path.iterdir()] == ["sent.mcap"]
