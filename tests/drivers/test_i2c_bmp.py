@@ -219,7 +219,8 @@ def test_missing_pressures_do_not_change_the_vertical_speed_of_a_steady_climb(cl
     for n in range(300):
         speed = updates(air, pressure_in_a_climb(clock.now - began))["VS"]
         if n >= 200:
-            assert speed == Update("VS", pytest.approx(600.0, abs=1.0))
+            assert speed.value == pytest.approx(600.0, abs=1.0)
+            assert (speed.flags, speed.reason) == (0, "")
         clock.now += gap_s if n == 220 else 0.05
 
 
