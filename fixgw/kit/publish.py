@@ -78,7 +78,9 @@ class Publisher:
             if flags & (BAD | FAIL) and self._would_spoil(item, source):
                 continue
             try:
-                item.write(value, source, flags, reason, mask=BAD | FAIL)
+                # An instrument repeats its settings; somebody may have set another value, of which it has not heard yet.
+                write = item.report if item.definition.setting else item.write
+                write(value, source, flags, reason, mask=BAD | FAIL)
             except BadValue as error:  # the item is defined with another type
                 self._counts["misfits"] = self._counts.get("misfits", 0) + 1
                 self._complain("%s", error)

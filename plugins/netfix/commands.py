@@ -252,13 +252,14 @@ class Commands:
         mask: int = 0,
         mark: str = "",
         path: tuple[str, ...] = (),
-        then: Callable[[], object] = lambda: None,
+        then: Callable[[], object] | None = None,
     ) -> None:
         """Write a client's value, unless it only repeats what another source published, and call `then` when done.
 
-        Raises `BadValue`.
+        Without `then`, nobody waits for an answer. Raises `BadValue`.
         """
         value = item.convert(text)
+        asked, then = then is not None, then or (lambda: None)
         if peer.backlog and item.measured:
             self.late += 1
             then()
@@ -274,12 +275,15 @@ class Commands:
             return
         source = with_path(f"{mark}/{peer.source}" if mark else peer.source, path)
         written = peer.written.setdefault(item.key, Written())
-        write: Callable[[], Reading]
+        write: Callable[[], Reading | None]
         news = not self._hands_back(peer, item, text, value, current, written)
         if news:
+            # A value sentence that a client repeats comes from a feeder: it may not have heard of what was set since.
+            repeats = written.value == value and item.definition.setting and not asked
             written.varied |= written.value not in (None, value)
             written.value, written.flags = value, 0
-            write = partial(item.write, value, source, flags if mask else None, mask=mask)
+            how = item.report if repeats else item.write
+            write = partial(how, value, source, flags if mask else None, mask=mask)
         else:
             written.handed_back = True
             # The client may flag another source's value bad or failed, and clear only such flags that it has set.

@@ -145,5 +145,14 @@ def test_what_the_display_sets_reaches_the_node_and_both_gateways(bench: Bench) 
         until(lambda: bench.sides["left"].world.quorum.leader, "the left gateway leads")
         pyefis.write("BARO", 30.15)
         until(lambda: air.setting == 30.15, "the node that owns the altimeter setting has it")
-        for gateway in bench.sides.values():
+        everybody = [*bench.sides.values(), bench.display]
+        for gateway in everybody:
             until(partial(_has_setting, gateway, 30.15), "both gateways have it")
+        air.setting = 29.80
+        for gateway in everybody:
+            until(partial(_has_setting, gateway, 29.80), "the knob of the node was turned")
+        for setting in (30.05, 30.06, 30.07):  # while the node repeats the one before
+            pyefis.write("BARO", setting)
+            until(lambda: air.setting == setting, "the node has it")  # noqa: B023
+        time.sleep(1.5)
+        assert all(_has_setting(gateway, 30.07) for gateway in everybody)
