@@ -78,7 +78,7 @@ class Publisher:
             if flags & (BAD | FAIL) and self._would_spoil(item, source):
                 continue
             try:
-                # An instrument repeats its settings; somebody may have set another value, of which it has not heard yet.
+                # An instrument repeats its settings: it may not have heard yet of what somebody has set since.
                 write = item.report if item.definition.setting else item.write
                 write(value, source, flags, reason, mask=BAD | FAIL)
             except BadValue as error:  # the item is defined with another type

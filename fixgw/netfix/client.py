@@ -369,6 +369,8 @@ class Client:
                 path, line = split_path(line)
                 mark, line = split_mark(line)
                 version, line = split_version(line)
+                if version is not None:
+                    mark, line = split_mark(line)
             if line[0] == "@":
                 self._handle_answer(line)
             elif len(self._updates) < MAX_WAITING_UPDATES:
@@ -420,7 +422,7 @@ class Client:
         base, dot, _ = key.partition(".")
         kind = self._types.get(base, "")
         if dot:
-            return Sample(key, None if rest == "None" else value_of(rest, kind), 0, rest, "", version)
+            return Sample(key, None if rest == "None" else value_of(rest, kind), 0, rest, mark, version)
         text, _, flags = rest.rpartition(";")
         return Sample(key, value_of(text, kind), flag_bits(flags), text, mark, version, path)
 

@@ -161,11 +161,18 @@ def split_path(line: str) -> tuple[tuple[str, ...], str]:
 #: When a setting was set, in a count that all gateways share, and the gateway that set it. The greater one is newer.
 Version = tuple[int, str]
 NO_VERSION: Version = (0, "")
-_VERSIONED = re.compile(r"@xset (\d{1,16}) ([A-Za-z0-9-]{1,64}) ([^@ ].*)", re.ASCII)
+_VERSIONED = re.compile(
+    rf"@xset (\d{{1,16}}) ([A-Za-z0-9-]{{1,64}}) ((?:@x(?:{'|'.join(mark[:-1] for mark in SIMULATED)}) )?[^@ ].*)",
+    re.ASCII,
+)
 
 
 def versioned(line: str, version: Version) -> str:
-    """``@xset 7 panel-1a2b3c BARO;29.92;00000``: the sentence `line` with the version of the setting."""
+    """``@xset 7 panel-1a2b3c BARO;29.92;00000``: the sentence `line` with the version of the setting.
+
+    The mark of a simulated one stands between: ``@xset 7 panel-1a2b3c @xsim BARO;29.92;00000``. An older gateway, which
+    does not understand that, ignores it; it would take one without a mark for real.
+    """
     return f"@xset {version[0]} {version[1]} {line}"
 
 

@@ -216,7 +216,7 @@ class Commands:
             self._ignore(peer)
         return None
 
-    def _setting_sentence(self, peer: Peer, version: Version, command: Command) -> None:
+    def _setting_sentence(self, peer: Peer, version: Version, command: Command, mark: str) -> None:
         """``KEY;value;flags`` or ``KEY.aux;value`` from a gateway, with its version."""
         topic = self._topic(command.key)
         value, semicolon, flags = (command.rest or "").partition(";")
@@ -225,7 +225,8 @@ class Commands:
             self._ignore(peer)
             return
         item, name = topic
-        take = partial(self._versions.take, item, name, value, bits[0], peer.source, version)
+        source = f"{mark}/{peer.source}" if mark else peer.source
+        take = partial(self._versions.take, item, name, value, bits[0], source, version)
 
         def answer(behind: bool | None) -> None:
             if behind and (line := self._versions.line(item, name)):
@@ -464,7 +465,8 @@ class Commands:
             self._fanout.introduce(peer, key)
             peer.reply(f"@xmirror {key};{identity(self.db)}")
         elif peer.gateway and (found := sentence.split_version(command.line))[0] is not None:
-            self._setting_sentence(peer, found[0], sentence.parse(found[1]))
+            mark, line = sentence.split_mark(found[1])
+            self._setting_sentence(peer, found[0], sentence.parse(line), mark)
         elif command.line == "@xvia" and peer.gateway:
             self._fanout.trace(peer)
             peer.reply(command.line)

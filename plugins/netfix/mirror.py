@@ -31,7 +31,7 @@ from fixgw.database import (
 )
 from fixgw.errors import BadValue, NetfixError, PluginFail, UnknownKey
 from fixgw.identity import identity
-from fixgw.kit.sources import digits_of, path_of, simulated, unmarked, with_path
+from fixgw.kit.sources import digits_of, path_of, unmarked, with_path
 from fixgw.netfix import sentence
 from fixgw.netfix.client import Client, Sample
 from fixgw.netfix.sentence import NO_VERSION, Version
@@ -202,7 +202,7 @@ class Link:
     def _format_news(self, key: str, name: str) -> list[str]:
         """The sentence to send; none if the other side need not know of the change."""
         item = self.db.item(key)
-        if self._far and Versions.has(item, name) and (name or not simulated(item.reading.source)):
+        if self._far and Versions.has(item, name) and (name or item.overridden is None):
             return self._format_setting(item, name)
         if name:
             text = sentence.text_of(item.aux[name])
@@ -298,7 +298,8 @@ class Link:
             if sample.version is not None:
                 origin.gateway = self._far
                 self._known[key, name] = sample.version
-                if self._versions.take(item, name, sample.text, sample.flags, self.source, sample.version):
+                source = f"{sample.mark}/{self.source}" if sample.mark else self.source
+                if self._versions.take(item, name, sample.text, sample.flags, source, sample.version):
                     self._put(key, name)
                 return
             if name:

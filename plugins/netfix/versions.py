@@ -19,7 +19,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from fixgw.database import ANNUNCIATE, BAD, FAIL, NEVER, Database, Item, Reading, Value
-from fixgw.kit.sources import START, simulated, unmarked
+from fixgw.kit.sources import START, mark_of, unmarked
 from fixgw.netfix import sentence
 from fixgw.netfix.sentence import NO_VERSION, Version
 from fixgw.plugins.netfix.peer import Topic
@@ -52,6 +52,10 @@ class _Write(NamedTuple):
     @property
     def words(self) -> tuple[Value | None, int]:
         return self.value, self.flags
+
+    def like(self, other: _Write) -> bool:
+        """Whether it says the same: a simulated value does not say what a real one does."""
+        return self.words == other.words and mark_of(self.source) == mark_of(other.source)
 
 
 class _Known(NamedTuple):
@@ -117,10 +121,8 @@ class Versions:
             if name:
                 line = sentence.aux_update(item.key, name, value)
                 return sentence.versioned(line, version) if version != NO_VERSION else ""
-        line = sentence.update(item.key, said)
-        if said.old or version == NO_VERSION or simulated(said.source):
-            return sentence.for_gateway(line, said.source)
-        return sentence.versioned(line, version)
+        line = sentence.for_gateway(sentence.update(item.key, said), said.source)
+        return line if said.old or version == NO_VERSION else sentence.versioned(line, version)
 
     def take(self, item: Item, name: str, text: str, flags: int, source: str, version: Version) -> bool:
         """Write a value from another gateway, if it is newer than ours.
@@ -137,7 +139,8 @@ class Versions:
             newest = max(known, self._latest[topic].version) if topic in self._latest else known
             if version <= newest:
                 return version < newest
-            same_words = value == item.aux[name] if name else _words(item.said) == (value, flags & SAID)
+            ours = _look(item, name)[0]
+            same_words = ours.like(_Write(value, 0 if name else flags & SAID, 0.0, ours.source if name else source))
             # If another bus joins the same gateways, writing the same value again would only make it circulate; but it
             # keeps a value fresh that its gateway repeats.
             refreshes = not name and item.tolerance > 0 and version[1] == known[1]
@@ -198,7 +201,7 @@ class Versions:
         elif known is None or known.last_set != last_set:
             version = self._expected.get((topic, unmarked(last_set.source)), NO_VERSION)
             if version == NO_VERSION:
-                if known is not None and known.version != NO_VERSION and known.said.words == last_set.words:
+                if known is not None and known.version != NO_VERSION and known.said.like(last_set):
                     version = self._again(item, name, known.version)
                 else:
                     version = (self._count // STRIDE + 1) * STRIDE, self._identity
@@ -206,7 +209,7 @@ class Versions:
             known = _Known(last_set, last_set, version)
         if known.said != said:
             version = known.version
-            if version == NO_VERSION or known.said.words != said.words:
+            if version == NO_VERSION or not known.said.like(said):
                 version = version[0] + 1, self._identity
             else:
                 version = self._again(item, name, version)

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fixgw.database import FAIL, INITIAL, KEPT, Database, Definition
+from fixgw.kit.sources import simulated
 from fixgw.netfix.sentence import NO_VERSION, split_version, versioned
 from fixgw.plugins.netfix.versions import MOST_LOOKS, STRIDE, Versions, versions_of
 
@@ -145,6 +146,19 @@ def test_a_ring_settles(serve: Serve, wait_for: Wait) -> None:
     writes = [g.db.item(key).writes for g in gateways for key in START]
     time.sleep(0.2)
     assert [g.db.item(key).writes for g in gateways for key in START] == writes
+
+
+def test_the_latest_simulated_setting_wins_in_a_ring_and_stays_simulated(serve: Serve, wait_for: Wait) -> None:
+    gateways = mirror(serve, wait_for, 3)
+    for n in range(8):
+        for value in (28 + n / 10, 29 + n / 10):
+            gateways[n % 3].db.write("BARO", value, "sim/panel")
+        wait_for(lambda: all(g.db.read("BARO").value == 29 + n / 10 for g in gateways))  # noqa: B023
+    time.sleep(0.2)
+    assert {g.db.read("BARO").value for g in gateways} == {29.7}
+    assert all(simulated(g.db.read("BARO").source) for g in gateways)
+    gateways[1].db.write("BARO", 29.7, "panel")
+    wait_for(lambda: not any(simulated(g.db.read("BARO").source) for g in gateways))
 
 
 def test_a_setting_of_a_display_counts_like_one_of_a_panel_and_flags_are_mirrored(serve: Serve, wait_for: Wait) -> None:
