@@ -180,7 +180,7 @@ class History:
         found: dict[str, Series | None] = {}
         with self._lock:
             now = int(self._clock() / STEP_S)
-            end = self._last if now - self._last <= 1 else now - 1  # this step's turn may not have come yet
+            end = max(self._last, now - 1)  # this step's turn may not have come yet
             count = 0
             if self._first >= 0:
                 count = max(0, min(ceil(min(seconds, SPAN_S) / STEP_S), end - self._first + 1))

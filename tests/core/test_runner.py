@@ -13,7 +13,7 @@ from fixgw.database import Database
 from fixgw.errors import DeviceError, PluginFail
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugin import PluginBase
-from fixgw.runner import Runner, State
+from fixgw.runner import Runner, State, threads_of
 from fixgw.world import World
 
 
@@ -336,6 +336,18 @@ def test_ten_seconds_without_a_sign_of_life_count_as_hung(bench: Bench) -> None:
     plugin.running = False
     bench.runner.tick()
     assert bench.runner.signs_of_life(bench.clock.now) == "", "what has failed is not hung"
+
+
+def test_threads_are_looked_for_in_collections_of_up_to_256() -> None:
+    plugin: Any = Plain("gps", {})
+    thread = threading.Thread()
+    for kept in (thread, [thread], (thread,), {thread}, {"x": thread}, [thread, *[None] * 255]):
+        plugin.kept = kept
+        assert list(threads_of(plugin)) == [thread]
+    plugin.kept = [thread, *[None] * 256]
+    assert list(threads_of(plugin)) == [], "these are values"
+    plugin.kept = threading.Timer(1.0, lambda: None)
+    assert list(threads_of(plugin)) == [], "a timer is meant to end"
 
 
 # -- being done --------------------------------------------------------------------------------------------------------
