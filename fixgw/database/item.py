@@ -380,15 +380,15 @@ class Item:
         """`write` what a device says of itself, again and again. Returns None if that has to wait.
 
         A device that repeats its setting sets nothing: somebody may have set another value since, of which the device
-        has not heard yet. So its report waits while the published reading is good and from another source, and
+        has not heard yet. So its report waits if the published reading is good, comes from another source, and either
 
-        - was set less than `HEARSAY_S` ago, until then (a switch that has changed does not wait), or
-        - is younger than `HEARSAY_S`, and this device says the same as before.
+        - was set less than `HEARSAY_S` ago (but a switch that has changed does not wait), or
+        - is younger than `HEARSAY_S`, while this device only says what it said before.
 
-        Then the device's value is published, as it did not take what was set. Without `wait`, that happens at once, for
-        callers that tell the device themselves. `step` is the smallest difference that the device can express: a report
-        within it confirms the published value. The values of items that are not settings, and of ranked ones, are
-        simply written.
+        When that time is over, its last report is published: it did not take what was set. Without `wait`, a report is
+        published at once; that is for callers that tell the device themselves. `step` is the smallest difference that
+        the device can express: a report within half of it confirms the published value. For an item that is no setting
+        or has a ranking, this is `write`. Raises `BadValue`. Any thread may call this.
         """
         if not self.definition.setting or self.ranked:
             return self.write(value, source, flags, reason, mask)

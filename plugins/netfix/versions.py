@@ -1,10 +1,15 @@
 """Versions show which of two gateways set a setting last: a count, and the name of the gateway that set it.
 
-Each write of a setting or an aux value, except by another gateway, gets a version: a count greater than every count
-that this gateway has seen, and its `identity`. The version travels with the value. Every gateway keeps the greater of
-two versions, by count and then by name, in whatever order they arrive. So gateways that set at the same instant finally
-agree, even in a ring, and a setting made while a link was down wins over earlier ones. No wall clock is involved. A
-start value has no version, and gives way to any.
+Each setting and each change of an aux value, except by another gateway, gets a version: a count greater than every
+count that this gateway has seen, and its `identity`. The version travels with the value. Every gateway keeps the
+greater of two versions, by count and then by name, in whatever order they arrive. So gateways that set at the same
+instant finally agree, even in a ring, and a setting made while a link was down wins over earlier ones. No wall clock
+is involved. A start value has no version, and gives way to any.
+
+Who writes the same value again sets nothing, and neither does a device that reports its own setting (`Item.report`).
+The former keeps its version. The latter, and the repetition of a value that ages, counts on from the version that it
+follows, below the next multiple of `STRIDE`, which is the count of the next setting: so it loses to what somebody has
+set elsewhere in the meantime.
 
 The greatest count survives a restart, so that settings made afterwards are newer.
 """
