@@ -325,10 +325,10 @@ def test_a_keeper_saves_seldom_to_spare_the_card(tmp_path: Path, clock: Clock) -
 
 
 def test_when_a_keeper_writes_again(tmp_path: Path, clock: Clock) -> None:
-    keeper = Keeper(tmp_path / "state.json", log, interval=10.0, burst=2, clock=clock)
+    keeper = Keeper(tmp_path / "state.json", log, interval=10.0, burst=3, clock=clock)
     assert keeper._pause(False) == float("-inf"), "at once"
-    keeper._times = [clock.now - 15.0, clock.now - 2.0]
-    assert keeper._pause(False) == 5.0, "two in twenty seconds"
+    keeper._times = [clock.now - 25.0, clock.now - 9.0, clock.now - 2.0]
+    assert keeper._pause(False) == 5.0, "three in thirty seconds"
     assert keeper._pause(True) == 28.0, "half a minute after a failure"
 
 
