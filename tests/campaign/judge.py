@@ -210,15 +210,14 @@ class Judge:
 
     def _judge_age(self, item: Item, reading: Reading, mine: list[Span], now: float) -> None:
         for span in mine:
-            bound = item.tolerance + LAG_S if item.tolerance else None
-            if any(s.effect == "late" and s.begin <= now and span.begin <= s.end + LATE_S for s in mine):
-                bound = None if bound is None else bound + LATE_S
+            late = LATE_S * any(s.effect == "late" and s.begin <= now and span.begin <= s.end + LATE_S for s in mine)
+            bound = item.tolerance + LAG_S + late if item.tolerance else None
             if span.effect == "gone" and not item.definition.setting:
                 bound = min(self._notice_s.get(reading.source, 0.6), bound or self._end)
             elif span.effect == "stuck":
                 bound = bound + STUCK_S if bound is not None and reading.source in self._live else None
             elif span.effect == "flagged":
-                bound = LAG_S
+                bound = LAG_S + late  # what the device says of its values comes with them
             elif span.effect != "silent":
                 continue
             if bound is not None and span.begin + bound < now < span.end:

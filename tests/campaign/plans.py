@@ -69,8 +69,6 @@ NODES: Mapping[str, int] = {
     "controls": 1,
     "panel": 208,
 }
-#: Small plans with so many consecutive seeds have the same flight.
-ALIKE = 5
 #: What an event happens to, and for how long it may happen once at a time.
 TARGETS = ("node", "instrument", "fault", "set", "adapter", "aircraft")
 #: Instruments whose protocol carries whole frames only: nothing is lost of one.
@@ -233,34 +231,60 @@ def effect_of(event: Mapping[str, Any]) -> Effect:
     return WIRE[fault]
 
 
-def make_plan(seed: int, size: Literal["small", "night"] = "night") -> Plan:
-    """The plan of a seed: some devices, and faults that may meet, all of which are over `RECOVERY_S` before the end.
-
-    Small plans are shorter (10 s), nothing happens to the aircraft, and `ALIKE` seeds in a row have the same devices
-    and the same flight.
-    """
-    small = size == "small"
-    dice = Random(seed // ALIKE if small else seed)
-    instruments = sorted(dice.sample([*INSTRUMENTS], dice.randint(2, 4) if small else dice.randint(2, 6)))
-    nodes = sorted(dice.sample([*NODES], dice.randint(0, 2) if small else dice.randint(0, 3)))
+def make_plan(seed: int) -> Plan:
+    """The plan of a seed: some devices, and faults that may meet, all of which are over `RECOVERY_S` before the end."""
+    dice = Random(seed)
+    instruments = sorted(dice.sample([*INSTRUMENTS], dice.randint(2, 6)))
+    nodes = sorted(dice.sample([*NODES], dice.randint(0, 3)))
     flight = {
         "start": "2026-08-01 15:00:00",
         "after": float(dice.randint(0, 20)),
         "seed": dice.randint(0, 999),
         "turbulence": dice.choice((0.0, 0.5, 1.0)),
     }
-    span = 4.0 if small else dice.choice((6.0, 10.0, 20.0))
+    span = dice.choice((6.0, 10.0, 20.0))
     dice = Random(seed)
     events: list[dict[str, Any]] = []
-    for _ in range(dice.randint(1, 3) if small else dice.randint(2, 10)):
+    for _ in range(dice.randint(2, 10)):
         begin = round(WARM_S + dice.uniform(0.0, 0.7 * span), 2)
         lasting = round(dice.uniform(0.2, WARM_S + span - begin), 2)
-        event = {"at": begin, **_any_event(dice, instruments, nodes, small), "for": lasting}
+        event = {"at": begin, **_any_event(dice, instruments, nodes), "for": lasting}
         if not any(_clash(event, other) for other in events):
             events.append(_without_duration(event))
     events.sort(key=lambda event: float(event["at"]))
-    seconds = WARM_S + span + (10.0 if small else RECOVERY_S)
-    return Plan(seed, tuple(instruments), tuple(nodes), tuple(events), seconds, flight=flight)
+    return Plan(seed, tuple(instruments), tuple(nodes), tuple(events), WARM_S + span + RECOVERY_S, flight=flight)
+
+
+def cover_everything() -> tuple[Plan, Plan]:
+    """Two plans of one short flight with all devices. Every second instrument is disturbed in the first, and the others
+    in the second. Between them, every fault happens.
+
+    The silent kinds last longest, so that what should be old by then is seen. The whole bus suffers after its nodes.
+    """
+    dice = Random(1)
+    halves: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
+    faults = [*WIRE]
+    for n, name in enumerate(INSTRUMENTS):
+        possible = _faults("instrument", name)
+        fault = next((fault for fault in faults if fault in possible), dice.choice(possible))
+        if fault in faults:
+            faults.remove(fault)
+        event = {"at": WARM_S + n % 5 * 0.1, **_with_options(dice, "instrument", name, fault), "for": 4.5}
+        halves[n % 2].append(event)
+    silent = [fault for fault in NODE if NODE[fault] == "silent"]
+    others = [fault for fault in NODE if fault not in (*silent, *WHOLE_BUS)]
+    for half, names, offset, lasting in (0, silent, 0.0, 4.5), (1, others, 0.0, 2.2), (1, WHOLE_BUS, 2.5, 2.2):
+        for n, fault in enumerate(names):
+            name = [*NODES][n % len(NODES)]
+            halves[half].append({"at": WARM_S + offset, **_with_options(dice, "node", name, fault), "for": lasting})
+    for name, effect in ADAPTER.items():
+        halves[effect == "gone"].append({"at": WARM_S + 2.5, "adapter": name, "for": 2.2})
+    flight = {"start": "2026-08-01 15:00:00", "seed": 1, "turbulence": 0.5}
+    one, other = (
+        Plan(n, tuple(INSTRUMENTS), tuple(NODES), tuple(half), WARM_S + 5.0 + 7.0, 0.1, flight)
+        for n, half in enumerate(halves)
+    )
+    return one, other
 
 
 def _clash(event: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -271,8 +295,8 @@ def _clash(event: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return begin < begins + float(other.get("for", 0.0)) and begins < begin + float(event.get("for", 0.0))
 
 
-def _any_event(dice: Random, instruments: list[str], nodes: list[str], small: bool) -> dict[str, Any]:
-    kinds = ["instrument"] * 6 + (["node"] * 5 + ["adapter"] if nodes else []) + ["aircraft", "set"] * (not small)
+def _any_event(dice: Random, instruments: list[str], nodes: list[str]) -> dict[str, Any]:
+    kinds = ["instrument"] * 6 + (["node"] * 5 + ["adapter"] if nodes else []) + ["aircraft", "set"]
     kind = dice.choice(kinds)
     if kind == "aircraft":
         return {"aircraft": "oil-leak"}
@@ -296,12 +320,23 @@ def _can_be_set(kind: str, name: str) -> bool:
 
 
 def _fault(dice: Random, kind: str, name: str) -> dict[str, Any]:
-    faults = [*NODE] if kind == "node" else [*WIRE]
+    return _with_options(dice, kind, name, dice.choice(_faults(kind, name)))
+
+
+def _faults(kind: str, name: str) -> list[str]:
+    """What may happen to a node or an instrument."""
+    if kind == "node":
+        return [*NODE]
+    if INSTRUMENTS[name].plug:
+        return ["unplug"]
     if name in WHOLE:
-        faults = ["unplug", "silent", "drop", "delay", "stuck", "duplicate"]
+        return ["unplug", "silent", "drop", "delay", "stuck", "duplicate"]
     if name in ("rdac", "megasquirt"):  # on a bus of their own, where frames are whole
-        faults = [fault for fault in faults if fault not in ("flood", "baud-mismatch")]
-    fault = dice.choice(faults)
+        return [fault for fault in WIRE if fault not in ("flood", "baud-mismatch")]
+    return [*WIRE]
+
+
+def _with_options(dice: Random, kind: str, name: str, fault: str) -> dict[str, Any]:
     options = {
         name: dice.choice(values)
         for name, values in OPTIONS.get(fault, {}).items()
