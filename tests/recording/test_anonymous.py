@@ -108,6 +108,7 @@ def test_text_and_numbers_are_shifted_alike(lat: float, lon: float) -> None:
 )
 def test_values_of_items(key: str, value: Any, after: Any) -> None:
     assert SHIFT.value(key, value) == after
+    assert Shift(25, 0).value("LAT", 80.0) == 90.0, "no further than the pole"
 
 
 def test_a_shift_keeps_away_from_the_poles() -> None:
