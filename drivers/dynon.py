@@ -36,7 +36,7 @@ _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 class Field(NamedTuple):
     """A number in a line: its first character (counted from 1, as Dynon does), the key's units per unit sent, and the
-    possible range in the key's units, as far as its width allows more."""
+    possible range in the key's units; without `high`, its width is the limit."""
 
     key: str
     at: int

@@ -65,7 +65,8 @@ UNSIGNED = {"CHT": 600.0, "EGT": 1200.0, "OILT": 300.0, "H2OT": 300.0}
 
 
 class Scale(NamedTuple):
-    """Units of the key per unit sent, and the possible range in units of the key, as far as more can be sent."""
+    """Units of the key per unit sent, and the possible range in units of the key; without limits, whatever can be
+    sent."""
 
     factor: float
     high: float = math.inf

@@ -35,8 +35,8 @@ STOPPED = "the receiver's time has stopped"
 
 
 class Field(NamedTuple):
-    """A number in a message: where it is, the key's units per unit sent, the possible range as far as its width
-    allows more, and an offset."""
+    """A number in a message: where it is, the key's units per unit sent, the possible range (without `high`, its
+    width is the limit), and an offset."""
 
     key: str
     at: int
