@@ -281,7 +281,7 @@ def cover_everything() -> tuple[Plan, Plan]:
         halves[effect == "gone"].append({"at": WARM_S + 2.5, "adapter": name, "for": 2.2})
     flight = {"start": "2026-08-01 15:00:00", "seed": 1, "turbulence": 0.5}
     one, other = (
-        Plan(n, tuple(INSTRUMENTS), tuple(NODES), tuple(half), WARM_S + 5.0 + 7.0, 0.1, flight)
+        Plan(n, tuple(INSTRUMENTS), tuple(NODES), tuple(half), WARM_S + 5.0 + 5.0, 0.1, flight)
         for n, half in enumerate(halves)
     )
     return one, other
