@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,17 +146,15 @@ def test_lines_go_to_stderr_until_journald_returns(
 
 
 def test_a_journald_that_does_not_read_delays_no_one(journald: Journald, log: logging.Logger) -> None:
-    begin = time.monotonic()
-    for n in range(5000):
-        log.warning("line %d", n)
-    assert time.monotonic() - begin < 10.0
-    dropped = log.handlers[0].dropped  # type: ignore[attr-defined]
-    assert dropped > 0
-    for _ in range(5000 - dropped):
+    sent = 0
+    while log.handlers[0].dropped < 3:  # type: ignore[attr-defined]
+        log.warning("line %d", sent)
+        sent += 1
+    for _ in range(sent - 3):
         journald.next()
     log.warning("reading again")
     assert journald.next()["MESSAGE"].endswith(
-        f"reading again ({dropped} lines before this one were lost: the journal was too busy)"
+        "reading again (3 lines before this one were lost: the journal was too busy)"
     )
 
 
