@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fixgw.hw_sim.scenario import Scenario
 
 EXIT_CANNOT = EXIT_USAGE  # a file could not be run
+LONGEST_LAPSE_S = 10.0  # most values age sooner
 
 
 def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -60,6 +61,7 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "  fixgw bench run tests/*.yaml --junit results.xml\n"
         "  fixgw bench run gremlins --seed 7 --set faults=20\n"
         "  fixgw bench run mine.yaml --config-file ~/.config/fixgw/default.yaml\n"
+        "  fixgw bench run hour --lapse 1\n"
         "  fixgw bench run mine.yaml --live\n"
         "  fixgw bench run mine.yaml --gateway 192.168.1.10 --device gps=/dev/ttyUSB0 --device can=socketcan:can0",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -88,6 +90,13 @@ def add_parser(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         metavar="FILE",
         default="",
         help="the configuration to judge; default: the one that the scenario names, or that of `fixgw demo`",
+    )
+    parser.add_argument(
+        "--lapse",
+        metavar="SECONDS",
+        type=_lapse,
+        help="on the virtual clock, fly by steps of so many seconds while nothing happens and nothing is being judged; "
+        "each device sends once a step",
     )
     parser.add_argument("--junit", metavar="FILE", type=Path, help="write the results as JUnit XML")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of random faults; default: the scenario's")
@@ -122,6 +131,16 @@ def _device(text: str) -> tuple[str, str]:
     if name in on_bus and not all(where.partition(":")):
         raise argparse.ArgumentTypeError(f"{text!r} is not {name}=INTERFACE:CHANNEL, such as {name}=socketcan:can0")
     return name, where
+
+
+def _lapse(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds <= LONGEST_LAPSE_S:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0, up to {LONGEST_LAPSE_S:g}")
+    return seconds
 
 
 def _setting(text: str) -> tuple[str, str]:
@@ -168,6 +187,8 @@ def _check_usage(args: argparse.Namespace) -> None:
         args.usage_error(f"--device: {' and '.join(shared)} have the same port")
     if args.live and (args.gateway or devices):
         args.usage_error("--live has virtual devices of its own: leave it out with --gateway and --device")
+    if args.lapse and (args.live or args.gateway or devices):
+        args.usage_error("--lapse is for the virtual clock: leave it out with --live, --gateway and --device")
     if devices and not (args.gateway or args.config_file):
         args.usage_error("--device needs the gateway that has the other end: --gateway or --config-file")
 
@@ -249,7 +270,7 @@ def _fly(scenario: Scenario, args: argparse.Namespace, interrupted: threading.Ev
         from fixgw.hw_sim.bench.rig import VARIABLES
 
         virtual = trials.configuration_for(scenario, args.config_file, VARIABLES)
-        return trials.fly_virtually(scenario, virtual, tell, interrupted=interrupted)
+        return trials.fly_virtually(scenario, virtual, tell, interrupted=interrupted, lapse=args.lapse)
     with tempfile.TemporaryDirectory(prefix="fixgw-bench-") as directory, ExitStack() as stack:
         stack.enter_context(_state_in(directory))
         folder = Path(directory)

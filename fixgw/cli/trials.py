@@ -103,11 +103,13 @@ def fly_virtually(
     tell: Tell | None = None,
     step: float | None = None,
     interrupted: threading.Event | None = None,
+    lapse: float | None = None,
 ) -> Flown:
-    """Fly as fast as possible, in a rig, by steps of so many seconds. The same scenario has the same outcome."""
+    """Fly as fast as possible, in a rig, by steps of so many seconds, and by those of `lapse` seconds while nothing
+    happens (see `Rig.fly`). The same scenario has the same outcome."""
     from fixgw.hw_sim.bench.rig import STEP_S, Rig
 
-    rig = Rig(loaded, scenario, tell=tell, keep=0, step=step or STEP_S)
+    rig = Rig(loaded, scenario, tell=tell, note=False, step=step or STEP_S)
     end = end_of(scenario)
     trial = Trial(rig.play, facts_of(loaded.definitions), end)
     check(trial, rig.play)
@@ -125,7 +127,7 @@ def fly_virtually(
     _follow(rig.db, trial, lambda: rig.now)
     rig.hooks.append(settle)
     with rig:
-        rig.fly_until(lambda: _is_set(trial.over, interrupted), end + 2 * rig.step)
+        rig.fly_until(lambda: _is_set(trial.over, interrupted), end + 2 * rig.step, lapse=lapse)
         return Flown([*trial.finish(), _no_failure(rig.failed)], rig.now)
 
 

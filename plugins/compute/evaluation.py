@@ -492,7 +492,7 @@ class Process(Formula):
         now = self.clock()
         self._skip_until = NEVER if flags or not self._pace else now + self._pace
         seen = [(item.writes, reading.stamp) for item, reading in zip(self.items, readings, strict=True)]
-        written = tuple(a != b for a, b in zip(seen, self._seen, strict=True))
+        written = tuple([a != b for a, b in zip(seen, self._seen, strict=True)])
         self._seen = seen
         if flags is None:
             return
@@ -502,7 +502,7 @@ class Process(Formula):
             self.start_afresh()
         if flags & FAIL:
             self._forget()
-        moment = Moment(now, written, tuple(r.flags & PASSED for r in readings))
+        moment = Moment(now, written, tuple([r.flags & PASSED for r in readings]))
         self.settle_outputs(readings, flags, reason, [moment, *[r.value for r in readings]])
 
     def start_afresh(self) -> None:

@@ -20,7 +20,8 @@ import pytest
 
 from fixgw.cli import trials
 from fixgw.hw_sim import scenario as scenarios
-from fixgw.hw_sim.bench.rig import VARIABLES
+from fixgw.hw_sim.bench import rig as rigs
+from fixgw.hw_sim.bench.rig import AFTER_S, FINE_S, STEP_S, VARIABLES, Rig
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Bench, Result
@@ -76,9 +77,11 @@ def suites(path: Path) -> list[ElementTree.Element]:
 
 @pytest.mark.parametrize("name", scenarios.shipped())
 def test_a_packaged_scenario_comes_true_on_the_virtual_clock(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = {"seconds": 5} if name == "gremlins" else {}
+    given = {"gremlins": {"seconds": 5}, "hour": {"rounds": 1, "length": 25}}.get(name, {})
     scenario = scenarios.load(scenarios.shipped()[name], given)
-    flown = trials.fly_virtually(scenario, trials.configuration_for(scenario, "", VARIABLES), step=0.1)
+    monkeypatch.setattr(rigs, "AFTER_S", 1.0)
+    lapse = 1.0 if name == "hour" else None
+    flown = trials.fly_virtually(scenario, trials.configuration_for(scenario, "", VARIABLES), step=0.1, lapse=lapse)
     assert [verdict for verdict in flown.verdicts if not verdict.met] == []
     assert len(flown.verdicts) > 3
 
@@ -100,6 +103,24 @@ def test_a_flight_is_judged_and_has_the_same_outcome_each_time(cli: Cli, written
         "3 of 3 expectations met (2 s of flight)\n"
     )
     assert cli("bench", "run", file).out == out
+
+
+def test_a_lapse_is_none_while_something_is_judged(
+    cli: Cli, written: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[float] = []
+    advance = Rig._advance
+
+    def note(rig: Rig, seconds: float) -> None:
+        steps.append(seconds)
+        advance(rig, seconds)
+
+    monkeypatch.setattr(Rig, "_advance", note)
+    file = written("{at: 60, within: 0.3, for: 15, expect: OILP1 > 20}")
+    assert cli("bench", "run", file, "--lapse", "1").code == 0
+    fine = sum(seconds for seconds in steps if seconds <= FINE_S)
+    assert fine == pytest.approx(AFTER_S + 1.0 + 15.0, abs=0.2)
+    assert len(steps) == pytest.approx(fine / STEP_S + 60 - AFTER_S - 1.0, abs=2)
 
 
 def test_what_did_not_come_true_is_said_with_its_place(cli: Cli, written: Callable[..., str], tmp_path: Path) -> None:
@@ -282,6 +303,9 @@ def test_results_may_contain_anything(tmp_path: Path) -> None:
         ("x --gateway h --config-file f", "argument --config-file: not allowed with argument --gateway"),
         ("x --set psi", "argument --set: 'psi' is not NAME=VALUE"),
         ("x --seed x", "argument --seed: invalid int value: 'x'"),
+        ("x --lapse 0", "argument --lapse: '0' is not a number of seconds above 0, up to 10"),
+        ("x --lapse nan", "argument --lapse: 'nan' is not a number of seconds above 0, up to 10"),
+        ("x --lapse 1 --live", "--lapse is for the virtual clock: leave it out with --live, --gateway and --device"),
     ],
 )
 def test_wrong_usage_is_refused(cli: Cli, arguments: str, complaint: str) -> None:

@@ -158,6 +158,32 @@ def test_every_driver_flies_the_same_in_two_processes(tmp_path: Path) -> None:
     assert rig.startswith("{} ['netfix', 'raw', 'web'] ")
 
 
+@pytest.mark.skipif(sys.gettrace() is not None or sys.getprofile() is not None, reason="something else counts calls")
+def test_every_driver_together_flies_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in calls of functions, whose number does not depend on the computer."""
+    monkeypatch.setattr(rigs, "AFTER_S", 0.1)
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    def calls_in(seconds: float, lapse: float | None) -> float:
+        nonlocal calls
+        calls = 0
+        sys.setprofile(count)
+        try:
+            rig.fly(seconds, lapse=lapse)
+        finally:
+            sys.setprofile(None)
+        return calls / seconds
+
+    with Rig(everything=True) as rig:
+        rig.fly(5, lapse=1.0)
+        assert calls_in(2, 1.0) < 34_000
+        assert calls_in(0.5, None) < 155_000
+
+
 class Thermometer(SerialInstrument):
     """Somebody's own instrument."""
 

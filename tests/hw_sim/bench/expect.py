@@ -617,11 +617,15 @@ class Watch:
                 these.remove(expectation)
 
     def _expire(self, at: float) -> None:
+        if not self._pending:
+            return
         for expectation in self._pending:
             expectation.expire(at)
         self._forget_decided()
 
     def _judge(self, at: float, key: str) -> None:
+        if not self._pending:
+            return
         for expectation in self._pending:
             if (keys := expectation.claim.keys) is not None and key in keys:
                 expectation.judge(at, self.view, settled=False)

@@ -102,7 +102,7 @@ class Rig:
     its line: a `SerialInstrument` on a port, a `CanInstrument` on a segment, a `NetworkInstrument` on a host. `wires`
     names the device of a connection or a bus (``{"engine": "eis", "socketcan can1": "rdac"}``); so does the scenario.
     `tell` is called with every event of the scenario: its time, and words. `keep` is the number of entries in `sent`
-    (None: all).
+    (None: all). With `note` False, nothing is kept there, and there are no digests: it flies a little faster.
 
     Use it as a context manager, or call `start` and `close`.
     """
@@ -118,6 +118,7 @@ class Rig:
         wires: Mapping[str, str] | None = None,
         tell: Callable[[float, str], object] | None = None,
         keep: int | None = KEPT,
+        note: bool = True,
     ) -> None:
         self.configuration = _virtual(configuration or demo_configuration(everything))
         self.scenario = _dated(scenario or scenarios.everything())
@@ -132,6 +133,7 @@ class Rig:
         self._wires = {**self.scenario.wires, **(wires or {})}
         self._devices = dict(devices or {})
         self._tell = tell
+        self._notes = note
         self.stepper = Stepper(
             self.configuration,
             START_S,
@@ -216,7 +218,8 @@ class Rig:
     def start(self) -> None:
         """Start the plugins, and let everything do what is due at the first instant."""
         self._open = True
-        listen(self.db, self._note, log)
+        if self._notes:
+            listen(self.db, self._note, log)
         with self._here():
             self.stepper.start()
             for plugin in self.plugins.values():
@@ -250,7 +253,8 @@ class Rig:
 
     def fly(self, seconds: float, step: float | None = None, lapse: float | None = None) -> None:
         """Fly on, by steps of `step` (default: the rig's); by longer ones of `lapse` seconds while nothing happens,
-        which is `AFTER_S` after an event of the scenario, or the beginning, to `BEFORE_S` before the next.
+        which is `AFTER_S` after an event of the scenario, or the beginning, to `BEFORE_S` before the next, if nothing
+        that it expects is undecided.
 
         A step above `FINE_S` is a time lapse: the clock moves on by the whole step, then each device sends one round,
         whose data arrive at once, and only then values age. Whoever looks after the step sees what a bench shows; what
@@ -269,13 +273,16 @@ class Rig:
         since, until = self.play.quiet(self.now)
         return step if since < AFTER_S else max(step, min(lapse, round(until - BEFORE_S, 6)))
 
-    def fly_until(self, condition: Callable[[], object], seconds: float = 60.0, what: str = "") -> float:
-        """Fly until `condition` holds. Returns the seconds flown; raises AssertionError with `what` after `seconds`."""
+    def fly_until(
+        self, condition: Callable[[], object], seconds: float = 60.0, what: str = "", lapse: float | None = None
+    ) -> float:
+        """Fly until `condition` holds. Returns the seconds flown; raises AssertionError with `what` after `seconds`.
+        `lapse` as for `fly`."""
         began = self.now
         with self._here():
             while not condition():
                 assert self.now - began < seconds, f"{what or 'it did not happen'} within {seconds:g} s"
-                self._advance(self.step)
+                self._advance(self._pace(self.step, lapse))
         return self.now - began
 
     def _advance(self, seconds: float) -> None:
@@ -377,7 +384,8 @@ class Rig:
         end = self._ends.get(link)
         if isinstance(data, tuple):  # recorders do not hear it
             data, _ = data
-            self._note(link, self.stepper.now, "out", data)
+            if self._notes:
+                self._note(link, self.stepper.now, "out", data)
         return None if end is None else end.from_driver(data)
 
     def _note(self, link: str, stamp: float, direction: Direction, data: Any) -> None:

@@ -86,9 +86,11 @@ class Play:
 
     def quiet(self, now: float) -> tuple[float, float]:
         """Seconds since something happened, or since the beginning, and until something happens by its time (or
-        infinity). What waits for a condition or for another event does not count."""
+        infinity). What waits for a condition or for another event does not count; while an expectation is undecided,
+        something happens."""
         now -= now if self._began is None else self._began
-        return now - self._happened, (self._todo[0][0] if self._todo else inf) - now
+        undecided = self.watch is not None and self.watch.pending
+        return 0.0 if undecided else now - self._happened, (self._todo[0][0] if self._todo else inf) - now
 
     def due(self, now: float, aircraft: Aircraft) -> list[tuple[str, list[SimFrame]]]:
         """Return what each node sends at `now`, in monotonic seconds."""
