@@ -215,7 +215,7 @@ LEVEL = AttitudeLE(1.0, 2.0, 3.0, 0.0, 0.0, 1.0, None, 3000, 0)
 
 def test_a_position_needs_a_heartbeat_that_vouches_for_it() -> None:
     talk = Talk()
-    assert talk.say(HERE) == {}
+    assert talk.say(Identity("a", "b"), HERE, GeometricAltitude(1000)) == {}
     talk.say(BEAT, HERE)
     assert (talk.value("LAT"), talk.value("LONG"), talk.value("GS")) == (
         *(pytest.approx(degrees, abs=1e-5) for degrees in (48.0, -11.0)),
@@ -368,6 +368,7 @@ def test_a_receiver_whose_clock_has_stopped_is_not_believed() -> None:
     talk.say(beat, HERE, LEVEL)
     assert {talk.value(key) for key in ("LAT", "ROLL", "PALT")} == {"failed"}
     assert talk.decoder.trouble == STUCK
+    assert talk.say(GeometricAltitude(1000), HERE, AttitudeForeFlight(1.0, 2.0, 3.0)) == {}
     assert talk.wait(POSITION_PATIENCE_S - 0.5) == {}  # the reason stays
     talk.say(beat._replace(seconds=6), HERE, LEVEL)
     assert talk.value("ROLL") == 1.0

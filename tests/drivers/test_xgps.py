@@ -61,6 +61,21 @@ def test_lines(line: bytes, said: Any) -> None:
     assert parse(line) == said
 
 
+def test_every_line_is_counted_once() -> None:
+    decoder = Decoder(Clock())
+    lines = (GPS, XPLANE, OTHER, b"XFOO,1", b"login:", b"\r", b"XATT" + b"x" * MAX_LINE_BYTES, b"XGPSa,0,95,0,0,0")
+    decoder.feed(b"\n".join(lines) + b"\n")
+    assert decoder.counts == {
+        "received": 7,
+        "used": 4,
+        "ignored": 1,
+        "malformed": 1,
+        "too long": 1,
+        "absurd values": 1,
+        "traffic": 1,
+    }
+
+
 NUMBERS = st.floats(-1000.0, 1000.0)
 
 
