@@ -13,7 +13,7 @@ from fixgw.database import Database
 from fixgw.errors import DeviceError, PluginFail
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugin import PluginBase
-from fixgw.runner import Runner, State, threads_of
+from fixgw.runner import Runner, State, owner_of, threads_of
 from fixgw.world import World
 
 
@@ -348,6 +348,19 @@ def test_threads_are_looked_for_in_collections_of_up_to_256() -> None:
     assert list(threads_of(plugin)) == [], "these are values"
     plugin.kept = threading.Timer(1.0, lambda: None)
     assert list(threads_of(plugin)) == [], "a timer is meant to end"
+
+
+def test_whose_a_callback_is() -> None:
+    one, other = Plain("a", {}), Plain("b", {})
+
+    def closure() -> str:
+        return other.name
+
+    assert owner_of([], one.health, [other, one]) is one
+    assert owner_of([], closure, [one, other]) is other
+    assert owner_of([], Plain, [one]) is one, "the only plugin of that module"
+    assert owner_of([], Plain, [one, other]) is None, "of two, nobody can tell"
+    assert owner_of([], print, [one, other]) is None
 
 
 # -- being done --------------------------------------------------------------------------------------------------------
