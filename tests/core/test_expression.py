@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.kit.expression import FLAGS, BadExpression, Expression, Reference
+from fixgw.database import Database, Definition
+from fixgw.kit.expression import FLAGS, BadExpression, Expression, Reference, check
 
 
 def value(text: str, **known: Any) -> Any:
@@ -126,3 +127,15 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
     expression(lambda reference: None)
     expression(lambda reference: 1.5)
     expression(lambda reference: "text")
+
+
+def test_an_expression_is_checked_against_the_keys() -> None:
+    db = Database([Definition(key="OILP1", type="float", aux=("lowAlarm",))])
+    for text in ("OILP1 < OILP1.lowAlarm", "OILP1.fail"):
+        assert list(check(text, db)) == []
+    assert list(check("1 < 2", db)) == ["it refers to no key, so it never changes"]
+    assert list(check("OILP < 1", db)) == ["the database has no item 'OILP' (did you mean 'OILP1'?)"]
+    assert list(check("OILP1.lowAlrm", db)) == [
+        "there is no aux value 'OILP1.lowAlrm' (did you mean 'OILP1.lowAlarm'?)"
+    ]
+    assert "column" in next(iter(check("OILP1 <", db)))

@@ -175,6 +175,16 @@ def test_east_is_nearer_than_as_many_degrees_north(clock: Clock) -> None:
     assert table.put(KLM._replace(address=1001, lat=60.99, lon=179.0))
 
 
+def test_a_target_is_heard_within_exactly_so_many_seconds(table: Table, clock: Clock) -> None:
+    table.put(KLM._replace(lon=None))
+    assert only(table).placed_at == traffic.NEVER, "half a position is none"
+    clock.now += 10.0
+    assert len(table.heard_within(10.0)) == 1
+    assert table.heard_within(9.9) == []
+    clock.now += 0.26
+    assert table.status("sbs")["40621D"]["seconds ago"] == 10.3
+
+
 def test_address_types_are_those_of_gdl_90() -> None:
     assert (traffic.ICAO, traffic.SELF_ASSIGNED, TISB_ICAO, TISB_TRACK) == (0, 1, 2, 3)
 
