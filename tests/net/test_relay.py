@@ -280,11 +280,15 @@ def test_a_gateway_that_does_not_answer_is_given_five_seconds(bench: Bench) -> N
                 client.recv(10)
 
 
-def fill(sender: socket.socket) -> int:
-    """Send until nothing more goes for a while. Returns how many bytes that were."""
+def fill(bench: Bench, number: int, sender: socket.socket, receiver: Side) -> int:
+    """Send until the relay holds what it may for the receiver, and nothing more goes for a while. Returns how many
+    bytes that were."""
+    until(lambda: ("reached", number) in bench.notes.events)
+    pair = next(pair for pair in set(bench.relay._pairs.values()) if pair.number == number)
+    end = pair.client if receiver == "client" else pair.server
     sender.setblocking(False)
     sent, still = 0, time.monotonic()
-    while time.monotonic() - still < 0.1:
+    while len(end.out) < BUFFER_BYTES or time.monotonic() - still < 0.1:
         try:
             sent += sender.send(b"x" * 65536)
             still = time.monotonic()
@@ -299,7 +303,7 @@ def test_a_side_that_takes_nothing_for_five_seconds_is_reported_once(bench: Benc
     quiet, _ = bench.connect()
     client, server = bench.connect()
     bench.wind(60.0)  # nothing waits for anybody
-    sent = fill(server if side == "client" else client)
+    sent = fill(bench, 2, server if side == "client" else client, side)
     bench.wind(4.9)
     assert not bench.notes.of("hung")
     bench.wind(0.2)
@@ -319,8 +323,8 @@ def test_a_side_that_has_vanished_is_dropped_if_something_waits_for_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ends = [bench.connect() for _ in range(3)]
-    fill(ends[0][0])
-    fill(ends[1][1])
+    fill(bench, 1, ends[0][0], "server")
+    fill(bench, 2, ends[1][1], "client")
     monkeypatch.setattr(module, "vanished", lambda sock: True)
     bench.wind(1.0)
     why = "vanished without closing the connection"
@@ -336,7 +340,7 @@ def test_a_connection_of_which_one_side_has_gone_is_dropped_after_a_minute_of_si
     ends = [bench.connect() for _ in range(4)]
     ends[0][0].shutdown(socket.SHUT_WR)
     ends[1][1].shutdown(socket.SHUT_WR)
-    fill(ends[3][1])  # the last client reads nothing, but both sides are there
+    fill(bench, 4, ends[3][1], "client")  # the last client reads nothing, but both sides are there
     assert (ends[0][1].recv(1), ends[1][0].recv(1)) == (b"", b"")
     bench.wind(30.0)
     ends[1][0].sendall(b"not silent")
@@ -389,7 +393,7 @@ def test_others_may_not_connect(bench: Bench) -> None:
 @pytest.mark.usefixtures("hasty")
 def test_a_client_that_hangs_holds_up_the_gateway_and_no_memory(bench: Bench) -> None:
     client, server = bench.connect()
-    sent = fill(server)
+    sent = fill(bench, 1, server, "client")
     assert sent < 12 << 20  # the system's buffers; the relay has one piece
     until(lambda: ("hung", 1, "client", True) in bench.notes.events)
     (pair,) = set(bench.relay._pairs.values())
