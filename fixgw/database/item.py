@@ -235,7 +235,7 @@ class Item:
     def said_and_set(self) -> tuple[Reading, Reading]:
         """Of a setting: `said`, and the reading that somebody set last.
 
-        They are the same unless a device has `report`ed since, and nobody has turned that device's knob.
+        They are the same unless a device has reported (`report`) since, and nobody has turned that device's knob.
         """
         with self._lock:
             said = self.said
