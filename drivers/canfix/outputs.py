@@ -209,6 +209,7 @@ class Output:
         #: When another node's value won over ours, the message that ours was sent in, and ours.
         self._overruled: tuple[float, cf.Frame | None, Reading] | None = None
         self._owner_heard = False
+        self._node_said: dict[str, bytes | None] = {}  # of a setting: what each node has said last, by source
         self._path: Path = ()  # the gateways that the measurement sent last has passed through
         self._has_announced = False
         self._metas: set[int] = set()  # the meta indices to be sent
@@ -378,19 +379,24 @@ class Output:
 
         All nodes receive the messages on the bus in the same order, but ours may have been sent before the other
         node's message, or not yet. So if two nodes set at the same instant, the value of the lower id wins. Our value
-        also wins if it has not been sent yet, or if the owner has not confirmed it, up to INSISTENCE times.
+        also wins if it has not been sent yet, or if the owner has not confirmed it, up to INSISTENCE times. An owner
+        that says what it has not said before has not missed ours: somebody has turned its knob.
         """
         is_set = source.endswith(SET)
         with self._lock:
             self._owner_heard |= not is_set
+            theirs, before = self._bytes(value), self._node_said.get(source)
+            self._node_said[source] = theirs
             if is_set and self.entry.owner:
                 return False
             if not self._permitted:
                 return None
-            mine, now, theirs = self._mine, self._all.clock(), self._bytes(value)
+            mine, now = self._mine, self._all.clock()
             if mine is None or theirs == self._bytes(mine.value):
                 return False
             if not self.entry.owner and not is_set:  # the owner: it may not have heard us, or not yet
+                if before is not None and theirs != before:
+                    self._insisted = INSISTENCE
                 stays = self._insisted < (1 if self._bytes(mine.value) == self._sent_value else INSISTENCE)
                 otherwise = None
             else:

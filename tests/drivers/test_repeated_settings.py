@@ -93,11 +93,18 @@ class Link:
 class Bench:
     """Gateways by their maps, the first on the bus leads, and the links between them.
 
-    The altimeter repeats its setting every `period` seconds. It takes one that it is told within `needs` seconds.
+    The altimeter repeats its setting every `period` seconds. It takes one that it is told within `needs` seconds, and
+    confirms it at once if it `answers`.
     """
 
     def __init__(
-        self, seed: int, maps: list[str], links: list[tuple[int, int]], settable: bool = True, repeats: bool = True
+        self,
+        seed: int,
+        maps: list[str],
+        links: list[tuple[int, int]],
+        settable: bool = True,
+        repeats: bool = True,
+        answers: bool = True,
     ) -> None:
         self.dice = random.Random(seed)
         self.delay = self.dice.choice((0.0, 0.01, 0.1))
@@ -106,7 +113,7 @@ class Bench:
         self.now = 100.0
         self.order = itertools.count()
         self.coming: list[tuple[float, int, Callable[[], object]]] = []
-        self.settable, self.repeats = settable, repeats
+        self.settable, self.repeats, self.answers = settable, repeats, answers
         self.setting = 29.92
         self.taken_at = 0.0  # when it takes the last that it was told
         self.gateways: list[Gateway] = []
@@ -158,8 +165,13 @@ class Bench:
         if isinstance(message, cf.ParameterSet) and self.settable:
             value = float(message.value)  # type: ignore[arg-type]
             self.taken_at = max(self.taken_at, self.now + 0.001 + self.dice.random() * self.needs)
-            self.at(self.taken_at, lambda: self.turn(value))
+            self.at(self.taken_at, lambda: self.take(value))
         return True
+
+    def take(self, value: float) -> None:
+        self.setting = value
+        if self.answers:
+            self.say()
 
     def turn(self, value: float) -> None:
         self.setting = value
@@ -262,6 +274,21 @@ def test_the_knob_of_the_node_wins_over_what_was_set_just_before(
         bench.gateways[-1].set(30.10)
         bench.run(2 * HEARSAY_S)
         assert bench.agrees(30.10), f"seed {seed}: {bench.values} {bench.setting}"
+
+
+@ALL
+def test_a_knob_that_is_turned_before_the_node_has_confirmed_is_not_turned_back(
+    maps: list[str], links: list[tuple[int, int]]
+) -> None:
+    for seed in range(SEEDS):
+        bench = Bench(seed, maps, links, answers=False)
+        bench.run(1.5)
+        bench.gateways[-1].set(30.10)
+        while bench.setting != 30.10:
+            bench.run(0.01)
+        bench.turn(29.50)
+        bench.run(HEARSAY_S + 1.0)
+        assert bench.agrees(29.50), f"seed {seed}: {bench.values} {bench.setting}"
 
 
 @ALL
