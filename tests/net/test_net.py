@@ -22,7 +22,7 @@ from fixgw.kit.complaints import Complaints
 from fixgw.net import access, tcp, udp
 from fixgw.net.access import Address, Networks, address_of, network
 from fixgw.net.endpoint import Endpoint, parse, scheme_of
-from fixgw.net.listener import PAUSE_S, Caller, Listener, claim
+from fixgw.net.listener import Caller, Listener, claim
 from fixgw.net.udp import (
     MAX_DATAGRAM_BYTES,
     MAX_DATAGRAMS_PER_S,
@@ -324,9 +324,10 @@ def test_one_host_cannot_shut_out_the_others(listening: Callable[..., Server]) -
     assert server.listener.counts["clients too many from one host"] == 2
 
 
-def test_places_are_reserved_for_privileged_hosts(listening: Callable[..., Server]) -> None:
-    """Two of twenty places are reserved for one host, and two more for it and another. Each refusal asks for room."""
-    server = listening(most=20, reserved=[["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
+@pytest.mark.parametrize(("most", "reserved"), [(20, 2), (19, 1)])
+def test_places_are_reserved_for_privileged_hosts(listening: Callable[..., Server], most: int, reserved: int) -> None:
+    """A tenth of the places is reserved for one host, and a tenth for it and another. Each refusal asks for room."""
+    server = listening(most=most, reserved=[["127.0.0.1"], ["127.0.0.1", "127.0.0.2"]])
     asked: list[str] = []
 
     def refuse(caller: Address) -> bool:
@@ -339,7 +340,7 @@ def test_places_are_reserved_for_privileged_hosts(listening: Callable[..., Serve
             count += 1
         return count
 
-    assert [admitted(f"127.0.0.{n}") for n in (9, 8, 2, 1, 2)] == [16, 0, 2, 2, 0]
+    assert [admitted(f"127.0.0.{n}") for n in (9, 8, 2, 1, 2)] == [most - 2 * reserved, 0, reserved, reserved, 0]
     assert asked == ["127.0.0.9", "127.0.0.8", "127.0.0.2", "127.0.0.1", "127.0.0.2"]
     assert server.listener.counts["clients too many"] == 5
 
@@ -390,10 +391,10 @@ def test_without_descriptors_or_memory_it_pauses_and_continues(
         assert caplog.messages == ["cannot accept connections: there is no more"]
         broke = False
         server.listener.resume()
-        server.now += 0.9 * PAUSE_S
+        server.now += 0.9
         server.listener.resume()
         assert server.poll.poll(0) == []
-        server.now = 100.0 + PAUSE_S
+        server.now = 101.0
         server.listener.resume()
         server.listener.resume()
         assert server.poll.poll(5)
