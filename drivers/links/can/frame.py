@@ -111,13 +111,6 @@ class SendQueue:
         self._length += 1
         return lost
 
-    def clear(self) -> int:
-        """Drop all frames. Returns how many there were."""
-        length, self._length = self._length, 0
-        self._order.clear()
-        self._waiting.clear()
-        return length
-
     def _take(self, key: int, place: int) -> Waiting:
         """Remove and return the oldest frame with `key`, which is at index `place` of `_order`."""
         queue = self._waiting[key]

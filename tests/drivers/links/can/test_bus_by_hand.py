@@ -1,0 +1,427 @@
+"""The CAN bus without its threads, by a clock that is wound by hand: limits, what is counted and what is said."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from fixgw.drivers.links.can import bus as can_bus
+from fixgw.drivers.links.can import ports
+from fixgw.drivers.links.can.bus import SharedBus, Tap
+from fixgw.drivers.links.can.frame import (
+    ACTIVE,
+    BUS_OFF,
+    CONTROLLER,
+    COUNTERS,
+    ERROR,
+    FD,
+    NO_ACK,
+    TX_PASSIVE,
+    TX_WARNING,
+    Frame,
+)
+from fixgw.drivers.links.can.port import BusOptions, Port
+from fixgw.errors import DeviceError, PluginFail
+from tests.drivers.links.can.test_bus import SCRIPTED, Scripted
+
+NO_NODE = "cannot send: is another node on the bus, at the same bit rate?"
+PASSIVE = "error-passive: is another node on the bus, at the same bit rate, and is the bus terminated?"
+
+
+class Rig:
+    """A bus with one user, over an interface that follows a script."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now = 100.0
+        self.port = Scripted()
+        self.trouble: OSError | None = None  # in place of the interface
+        self.bus = SharedBus(BusOptions(**SCRIPTED, **options), clock=lambda: self.now)
+        self.bus.hold_up.clock = lambda: 0.0
+        self.heard: list[int] = []
+        self.unsent: list[int] = []
+        self.losses: list[str] = []
+        self.tap = self.user(self.heard)
+        self.tap.lost = self.losses.append
+        self.tap.unsent = lambda frame: self.unsent.append(frame.arbitration_id)
+
+    def open_port(self, options: BusOptions, count: Any) -> Port:
+        if self.trouble is not None:
+            raise self.trouble
+        self.port.closed.clear()
+        return self.port
+
+    def user(self, heard: list[int]) -> Tap:
+        tap = Tap(self.bus, lambda frames: heard.extend(frame.arbitration_id for frame in frames), None)
+        self.bus.add(tap)
+        return tap
+
+    def step(self) -> None:
+        self.bus.step(0.0)
+
+    def receive(self, *frames: Frame) -> None:
+        self.port.given += frames
+        for _ in frames:
+            self.step()
+
+    def written(self) -> list[int]:
+        return [frame.arbitration_id for frame in self.port.written]
+
+    def status(self, *names: str) -> tuple[Any, ...]:
+        status = self.bus.get_status()
+        return tuple(status.get(name) for name in names)
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Rig]:
+    def make(**options: Any) -> Rig:
+        rig = Rig(**options)
+        monkeypatch.setattr(ports, "open_port", rig.open_port)
+        rig.step()
+        assert rig.bus.health() == ""
+        return rig
+
+    return make
+
+
+@pytest.fixture
+def rig(make: Callable[..., Rig]) -> Rig:
+    return make()
+
+
+def error(classes: int, controller: int = 0, tx_errors: int = 0, rx_errors: int = 0) -> Frame:
+    return Frame(classes, bytes([0, controller, 0, 0, 0, 0, tx_errors, rx_errors]), ERROR)
+
+
+def test_the_status_of_a_new_bus_and_of_one_that_works(rig: Rig) -> None:
+    counters = ("sent", "waiting", "dropped", "too old to send", "unsendable", "not heard by other users")
+    zeros = {**dict.fromkeys(counters, 0), "lost": 0, "error frames": 0, "bus off": 0, "own echoes": 0}
+    new = SharedBus(BusOptions(**SCRIPTED)).get_status()
+    assert new == {
+        "interface": "virtual",
+        "channel": "scripted",
+        "bit rate": None,
+        "connected": False,
+        "users": 0,
+        "controller": "unknown",
+        "received per second": 0,
+        "sent per second": 0,
+        "received": 0,
+        **zeros,
+    }
+    rig.receive(Frame(1), Frame(2))
+    rig.tap.send(3)
+    assert rig.bus.get_status() == {**new, "connected": True, "users": 1, "received": 2, "sent": 1}
+    assert rig.heard == [1, 2]
+    rig.now += 0.9
+    rig.step()
+    assert rig.status("received per second", "sent per second") == (0, 0), "over a second, or it would jump about"
+    rig.now += 0.1
+    rig.step()
+    assert rig.status("received per second", "sent per second") == (2, 1)
+    rig.now += 2.0
+    rig.receive(Frame(4))
+    assert rig.status("received per second", "sent per second") == (0, 0)
+    rig.port.given.append(OSError("gone"))
+    rig.step()
+    assert rig.status("connected", "received per second") == (False, 0)
+
+
+def test_a_bus_without_room_is_reported_after_two_seconds_until_a_frame_is_sent(rig: Rig) -> None:
+    assert rig.bus.can_send
+    assert rig.bus.acknowledged
+    rig.port.room = 0
+    assert rig.tap.send(1)
+    assert not rig.bus.can_send
+    assert not rig.bus.acknowledged
+    rig.now += 2.0
+    assert rig.bus.health() == ""
+    rig.now += 0.1
+    assert rig.bus.health() == NO_NODE
+    rig.port.room = 10
+    assert not rig.bus._send_waiting(32)
+    assert rig.status("too old to send", "waiting", "sent") == (1, 0, 0)
+    assert rig.unsent == [1]
+    assert rig.bus.health() == NO_NODE, "nothing has been sent yet"
+    rig.tap.send(2)
+    assert not rig.bus._send_waiting(32)
+    assert rig.bus.health() == ""
+    assert rig.bus.can_send
+    assert rig.written() == [2]
+
+
+def test_a_bus_that_has_room_again_is_well_although_nothing_is_left_to_send(rig: Rig) -> None:
+    rig.port.room = 0
+    rig.tap.send(1)
+    rig.bus._queue.pop()
+    assert not rig.bus._send_waiting(32)
+    assert rig.bus.can_send
+
+
+def test_a_frame_may_wait_for_a_second(rig: Rig) -> None:
+    for wait, sent in (1.0, True), (1.01, False):
+        rig.port.written.clear()
+        rig.port.room = 0
+        rig.tap.send(1)
+        rig.now += wait
+        rig.port.room = 10
+        rig.bus._send_waiting(32)
+        assert bool(rig.port.written) is sent
+
+
+def test_frames_are_sent_by_portions(rig: Rig) -> None:
+    rig.port.blocking = True
+    for n in range(40):
+        assert rig.tap.send(n)
+    assert rig.written() == []
+    assert rig.bus._send_waiting(32)
+    assert rig.written() == [*range(32)]
+    assert not rig.bus._send_waiting(32)
+    assert rig.status("sent", "waiting") == (40, 0)
+
+
+def test_what_the_interface_has_not_passed_on_yet_leaves_no_room(rig: Rig) -> None:
+    rig.port.flush = lambda: False  # type: ignore[method-assign]
+    assert rig.tap.send(1)
+    assert rig.written() == []
+    assert rig.status("waiting") == (1,)
+    assert not rig.bus.can_send
+
+
+@pytest.mark.parametrize(("case", "flags"), [("listen only", 0), ("no interface", 0), ("no CAN FD", FD)])
+def test_a_frame_that_cannot_be_sent_is_dropped_at_once(make: Callable[..., Rig], case: str, flags: int) -> None:
+    rig = make(listen_only=case == "listen only")
+    if case == "no interface":
+        rig.port.given.append(OSError("gone"))
+        rig.step()
+    assert not rig.tap.send(1, b"", flags)
+    assert rig.status("dropped", "waiting", "sent") == (1, 0, 0)
+    assert rig.bus.can_send is (case == "no CAN FD")
+
+
+def test_a_full_queue_tells_whose_frame_was_dropped(make: Callable[..., Rig]) -> None:
+    rig = make(send_queue=2)
+    rig.port.room = 0
+    assert [rig.tap.send(n) for n in (5, 6, 7, 4)] == [True, True, False, True]
+    assert rig.unsent == [6], "whoever gets False knows already"
+    assert rig.status("dropped", "waiting") == (2, 2)
+
+
+def test_when_the_interface_is_lost_the_queue_is_dropped_and_the_last_frames_are_doubted(rig: Rig) -> None:
+    rig.tap.send(1)
+    rig.now += 0.15
+    rig.tap.send(2)
+    rig.now += 0.1
+    rig.port.room = 0
+    rig.tap.send(3)
+    rig.port.given.append(OSError("gone"))
+    rig.step()
+    assert rig.unsent == [2, 3], "the first is on the bus since 250 ms"
+    assert rig.status("dropped", "waiting") == (1, 0)
+    assert rig.losses == ["gone"]
+    assert rig.bus.health() == "gone"
+    rig.step()
+    assert rig.bus.health() == ""
+    assert rig.bus.can_send
+    assert rig.losses == ["gone"]
+
+
+def test_a_write_that_fails_opens_the_interface_again(rig: Rig) -> None:
+    rig.port.error = OSError("No such device")
+    rig.tap.send(1)
+    assert rig.unsent == [1]
+    rig.port.error = None
+    rig.tap.send(2)
+    assert rig.written() == [], "a broken interface is left alone"
+    rig.step()
+    assert rig.bus.health() == "No such device"
+    assert rig.unsent == [1, 2]
+    rig.step()
+    rig.tap.send(3)
+    assert rig.written() == [3]
+    assert rig.bus.health() == ""
+
+
+def test_a_refusal_is_read_within_two_seconds(rig: Rig) -> None:
+    rig.tap.send(1)
+    rig.now += 0.1
+    rig.tap.send(2)
+    rig.now += 2.0
+    rig.bus.count("refused")
+    rig.step()
+    assert rig.unsent == [2]
+
+
+def test_a_frame_that_the_interface_does_not_know_is_complained_about(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rig.port.error = ValueError("no such frame")
+    rig.tap.send(0x123)
+    assert rig.status("unsendable", "sent", "waiting") == (1, 0, 0)
+    assert caplog.messages == ["could not send 0x123: no such frame"]
+
+
+@pytest.mark.parametrize(
+    ("report", "state", "health"),
+    [
+        (error(CONTROLLER, TX_WARNING), "warning", "error warning: the controller has seen many errors"),
+        (error(CONTROLLER, TX_PASSIVE), "passive", PASSIVE),
+        (error(BUS_OFF), "bus off", "bus off: a short circuit, no terminators, or the wrong bit rate?"),
+    ],
+)
+def test_the_state_of_the_controller_is_told_once(
+    rig: Rig, caplog: pytest.LogCaptureFixture, report: Frame, state: str, health: str
+) -> None:
+    rig.receive(report)
+    assert rig.bus.health() == health
+    assert rig.status("controller", "error frames", "received") == (state, 1, 0)
+    rig.receive(report)
+    assert caplog.messages == [health]
+    assert rig.bus.can_send is (state != "bus off")
+    rig.now += 20.0
+    rig.receive(error(CONTROLLER, ACTIVE))
+    assert caplog.messages == [health, "the controller has recovered"]
+    assert rig.bus.health() == ""
+    assert rig.heard == []
+
+
+def test_bus_off_doubts_the_last_frames(rig: Rig) -> None:
+    rig.tap.send(1)
+    rig.now += 0.15
+    rig.tap.send(2)
+    rig.now += 0.1
+    rig.receive(error(NO_ACK), Frame(9), error(BUS_OFF))
+    assert rig.unsent == [2]
+    assert rig.status("no acknowledgement", "bus off", "error frames", "received") == (1, 1, 2, 1)
+
+
+def test_a_passive_controller_with_many_errors_while_sending_is_not_heard(rig: Rig) -> None:
+    assert "error counters" not in rig.bus.get_status()
+    rig.receive(error(CONTROLLER, TX_PASSIVE))
+    assert not rig.bus.acknowledged, "the controller does not say why it is passive"
+    for tx_errors, heard in (127, True), (128, False):
+        rig.receive(error(CONTROLLER | COUNTERS, TX_PASSIVE, tx_errors, 200))
+        assert rig.bus.acknowledged is heard
+        assert rig.status("error counters") == (f"sending {tx_errors}, receiving 200",)
+    rig.receive(error(CONTROLLER | COUNTERS, ACTIVE, 128, 0))
+    assert rig.bus.acknowledged
+    rig.port.given.append(OSError("gone"))
+    rig.step()
+    rig.step()
+    assert rig.status("controller", "error counters") == ("unknown", None), "it is another controller now"
+
+
+def test_users_hear_each_other_and_what_nobody_has_time_for_is_counted(
+    make: Callable[..., Rig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(can_bus, "LOCAL_FRAMES", 2)
+    rig = make()
+    rig.tap.send(1)
+    rig.bus._deliver_local()
+    other: list[int] = []
+    tap = rig.user(other)
+    for n in 2, 3, 4:
+        rig.tap.send(n)
+    tap.send(5)
+    rig.bus._deliver_local()
+    assert (rig.heard, other) == ([5], [4])
+    assert rig.status("not heard by other users", "users") == (2, 2)
+    assert not rig.bus.remove(tap)
+    assert rig.bus.remove(rig.tap)
+
+
+def test_a_stuck_bus_is_tried_again_after_growing_pauses(rig: Rig) -> None:
+    pauses: list[float] = []
+    frames = iter((1, 2))
+
+    def send_one() -> None:
+        rig.port.room = 0
+        rig.tap.send(next(frames))
+
+    def wait(seconds: float) -> bool:
+        pauses.append(seconds)
+        if len(pauses) == 7:
+            rig.port.room = 1
+        if len(pauses) == 9:
+            rig.bus.stopping.set()
+        return False
+
+    rig.bus._wake.wait = send_one  # type: ignore[method-assign, assignment]
+    rig.bus.stopping.wait = wait  # type: ignore[method-assign, assignment]
+    rig.bus._write_loop()
+    assert pauses == [0.0005, 0.001, 0.002, 0.004, 0.008, 0.01, 0.01, 0.0005, 0.001]
+    assert rig.written() == [1]
+
+
+def test_an_opening_that_takes_long_is_reported(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def patiently(name: str, open: Any, close: Any, stopping: Any, waiting: Callable[[], None]) -> None:
+        for seconds in 10.0, 0.6:
+            rig.now += seconds
+            waiting()
+            said.append(rig.bus._trouble)
+            assert rig.bus.alive == rig.now
+
+    monkeypatch.setattr(can_bus, "open_patiently", patiently)
+    assert rig.bus._open() is None
+    assert said == ["", "still opening after 11 s"]
+
+
+def test_what_waited_while_the_process_was_held_up_is_discarded(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    at = 0.0
+    waits: list[float] = []
+
+    def read(timeout: float) -> list[Frame]:
+        nonlocal at
+        at += 0.3
+        waits.append(timeout)
+        return [Frame(1), Frame(2)]
+
+    rig.bus.hold_up.clock = lambda: at
+    rig.bus.hold_up.reset()
+    at += 5.0
+    usual, rig.port.read = rig.port.read, read  # type: ignore[method-assign]
+    rig.step()
+    assert waits == [0.0, *[0.005] * 4], "for a second, though there is always more"
+    assert rig.heard == []
+    assert rig.status("old frames discarded", "received") == (10, 10)
+    assert caplog.messages == ["held up: discarded 10 old frames"]
+    rig.port.read = usual  # type: ignore[method-assign]
+    rig.receive(Frame(3))
+    assert rig.heard == [3]
+    at += 5.0
+    rig.step()
+    assert len(caplog.messages) == 1, "nothing had waited"
+
+
+def test_a_writer_that_does_not_stop_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SharedBus, "join_timeout", 0.02)
+    bus = SharedBus(BusOptions(**SCRIPTED))
+    release = threading.Event()
+    bus._writer = threading.Thread(target=release.wait)
+    bus._writer.start()
+    with pytest.raises(PluginFail, match=r"^virtual scripted: its writer thread did not stop within 0\.02 s$"):
+        bus.stop()
+    release.set()
+    bus._writer.join()
+    bus.stop()
+    bus._writer = threading.current_thread()
+    bus.stop()  # by a user that closes its tap while it receives
+
+
+def test_an_interface_that_is_not_there_is_looked_for_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    rig.trouble = DeviceError("can0 does not exist")
+    rig.port.given.append(OSError("gone"))
+    for _ in range(3):
+        rig.step()
+    assert rig.bus.health() == "can0 does not exist"
+    assert rig.losses == ["gone"]
+    assert rig.status("outages", "failed attempts") == (1, 2)
+    rig.trouble = None
+    rig.step()
+    assert rig.bus.health() == ""

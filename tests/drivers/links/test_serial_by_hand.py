@@ -1,0 +1,298 @@
+"""The serial link without its thread, by a clock that is wound by hand: what it says, and which rates it tries."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from fixgw.drivers.links.serial import BAUD_RATES, CHUNK_BYTES, SerialPoller
+from fixgw.errors import DeviceError
+from fixgw.hw_sim.bench.base import packaged_database
+
+
+class Line:
+    """A port without a file descriptor. It has `pieces` to read; None stands for an error."""
+
+    in_waiting = CHUNK_BYTES
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes | None] = []
+        self.read_from = b""
+        self.written = b""
+        self.asked: list[int] = []
+        self.flushed = 0
+        self.closed = False
+        self.trouble = ""
+        self.baudrate = 0
+
+    def read(self, size: int) -> bytes:
+        self.asked.append(size)
+        if not self.read_from and self.pieces:
+            piece = self.pieces.pop(0)
+            if piece is None:
+                raise OSError("Input/output error")
+            self.read_from = piece
+        data, self.read_from = self.read_from[:size], self.read_from[size:]
+        return data
+
+    def write(self, data: bytes) -> int:
+        if self.closed:
+            raise OSError("Input/output error")
+        self.written += data[:4]
+        return len(data[:4])
+
+    def reset_input_buffer(self) -> None:
+        self.flushed += 1
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Ear(SerialPoller):
+    """What begins with ``ok`` is valid."""
+
+    def __init__(self, port: str = "/dev/ttyS9", **options: Any) -> None:
+        super().__init__("ear", {"port": port, **options})
+        self.now = 100.0
+        self.clock = lambda: self.now
+        self.line: Line | None = Line()
+        self.heard: list[bytes] = []
+        self.idled = self.interrupted = 0
+        self.step(0.0)
+        self.hold_up.clock = lambda: 0.0
+        self.hold_up.reset()
+
+    def _open(self) -> Line | None:
+        return self.line
+
+    def received(self, data: bytes) -> bool:
+        self.heard.append(data)
+        return data.startswith(b"ok")
+
+    def idle(self) -> None:
+        self.idled += 1
+
+    def flushed(self) -> None:
+        self.interrupted += 1
+
+    def hear(self, *pieces: bytes | None) -> None:
+        assert self.line is not None
+        self.line.pieces += pieces
+        for _ in pieces:
+            self.step(0.0)
+
+
+def test_silence_and_garbage_are_reported_after_three_seconds() -> None:
+    ear = Ear(baud=9600)
+    assert ear.health() == "no data"
+    ear.hear(b"??")
+    assert ear.health() == "", "it may have begun in the middle of a sentence"
+    ear.now += 3.0
+    ear.hear(b"??")
+    assert ear.health() == ""
+    ear.now += 0.1
+    ear.hear(b"??")
+    assert ear.health() == "only garbage at 9600 baud: check the baud rate"
+    ear.hear(b"ok")
+    assert ear.health() == ""
+    ear.now += 3.0
+    assert ear.health() == ""
+    ear.now += 0.1
+    assert ear.health() == "no data"
+    assert ear.get_status() == {"port": "/dev/ttyS9", "baud": 9600, "connected": True, "bytes": 8}
+    assert ear.line is not None
+    assert ear.line.flushed == 0
+
+
+def test_a_line_that_comes_back_has_said_nothing_yet() -> None:
+    ear = Ear(baud=9600)
+    ear.hear(b"ok", None)
+    assert ear.health() == "/dev/ttyS9 went away"
+    assert ear.line is not None
+    assert ear.line.closed
+    ear.step(0.0)
+    assert ear.health() == "no data"
+    ear.hear(b"??")
+    assert ear.health() == ""
+
+
+def test_the_usual_rates_are_tried_in_turn_while_only_garbage_arrives() -> None:
+    ear = Ear()
+    line = ear.line
+    assert line is not None
+    tried = []
+    for _ in range(len(BAUD_RATES)):
+        ear.now += 3.0
+        ear.hear(b"??")
+        assert ear.health() == ""
+        ear.now += 0.1
+        assert ear.health() == f"only garbage at {ear.get_status()['baud']} baud: trying other rates"
+        ear.hear(b"??")
+        assert ear.health() == "", "the new rate has its time"
+        tried.append(line.baudrate)
+    assert tried == [*BAUD_RATES[1:], BAUD_RATES[0]]
+    assert line.flushed == len(tried)
+    ear.hear(b"ok")
+    ear.now += 3.0
+    ear.hear(b"??")
+    assert line.flushed == len(tried)
+    ear.now += 3.0
+    ear.hear(b"ok")
+    assert line.flushed == len(tried), "a rate at which something made sense is the right one"
+
+
+def test_a_rate_that_the_device_refuses_is_an_outage() -> None:
+    ear = Ear()
+    assert ear.line is not None
+
+    def refuse() -> None:
+        raise ValueError("no such rate")  # termios.error is not an OSError either
+
+    ear.line.reset_input_buffer = refuse  # type: ignore[method-assign]
+    ear.now += 3.1
+    ear.hear(b"??")
+    assert ear.health() == "/dev/ttyS9: no such rate"
+
+
+def test_a_network_has_no_rate() -> None:
+    ear = Ear("tcp://localhost:4000")
+    ear.now += 3.1
+    ear.hear(b"??")
+    assert ear.health() == "only garbage: is this the right instrument?"
+    assert ear.line is not None
+    ear.line.described = "TCP connection to 127.0.0.1:4000"  # type: ignore[attr-defined]
+    assert [*ear.get_status().items()][:2] == [("port", "tcp://localhost:4000"), ("link", ear.line.described)]  # type: ignore[attr-defined]
+    ear.hear(b"ok")
+    ear.line.trouble = "two programs send by turns"
+    assert ear.health() == "two programs send by turns"
+    ear.line.pieces.append(None)
+    ear.step(0.0)
+    assert ear.get_status()["link"] == "none"
+
+
+def test_a_read_takes_what_waits_up_to_a_chunk() -> None:
+    ear = Ear()
+    assert ear.line is not None
+    ear.hear(b"o" + b"k" * CHUNK_BYTES, b"")
+    assert [len(data) for data in ear.heard] == [CHUNK_BYTES, 1]
+    assert ear.counts["bytes"] == CHUNK_BYTES + 1
+    before = ear.idled
+    ear.step(0.0)
+    assert ear.idled == before + 1
+
+
+def test_as_much_is_sent_as_the_port_accepts() -> None:
+    ear = Ear()
+    assert ear.line is not None
+    assert ear.send(b"hello") == 4
+    ear.line.write = lambda data: None  # type: ignore[method-assign, assignment, return-value]
+    assert ear.send(b"hello") == 0, "pyserial's rfc2217 does not say"
+
+    def full(data: bytes) -> int:
+        raise BlockingIOError
+
+    ear.line.write = full  # type: ignore[method-assign]
+    assert ear.send(b"hello") == 0
+    del ear.line.write
+    ear.line.closed = True
+    with pytest.raises(DeviceError, match=r"^/dev/ttyS9 went away$"):
+        ear.send(b"hello")
+    ear.close()
+    assert ear.send(b"hello") == 0
+
+
+def test_a_port_that_was_not_opened_because_of_a_stop_is_quiet() -> None:
+    ear = Ear()
+    ear.line = None
+    ear.open()
+    ear.poll(0.0)
+    assert ear.send(b"x") == 0
+    ear.close()
+
+
+def test_what_waited_while_the_process_was_held_up_is_discarded(caplog: pytest.LogCaptureFixture) -> None:
+    ear = Ear()
+    line, at = ear.line, 0.0
+    assert line is not None
+    usual = line.read
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        at += 0.3 / 2  # there are two for each piece
+        return b"x"
+
+    ear.hold_up.clock = lambda: at
+    ear.hold_up.reset()
+    at += 5.0
+    line.read = read  # type: ignore[method-assign]
+    ear.step(0.0)
+    assert ear.heard == []
+    assert ear.counts["bytes"] == ear.counts["old bytes discarded"] == 10, "for a second, though there is always more"
+    assert ear.interrupted == 1
+    assert caplog.messages == ["held up: discarded 10 old bytes"]
+    line.read = usual  # type: ignore[method-assign]
+    ear.hear(b"ok")
+    assert ear.heard == [b"ok"]
+    at += 5.0
+    ear.step(0.0)
+    assert ear.interrupted == 2
+    assert len(caplog.messages) == 1, "nothing had waited"
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file"), "no such device"),
+        (PermissionError(errno.EACCES, "Denied"), "permission denied (is the user in the group 'dialout'?)"),
+        (OSError(errno.EBUSY, "Busy"), "in use by another program"),
+        (OSError("Could not exclusively lock port"), "in use by another program"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (ValueError("no such URL"), "no such URL"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_why_a_port_cannot_be_opened_is_said_in_words(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, words: str
+) -> None:
+    ear = Ear()
+
+    def fail() -> Any:
+        raise error
+
+    monkeypatch.setattr(ear, "_open_now", fail)
+    with pytest.raises(DeviceError) as raised:
+        SerialPoller._open(ear)
+    assert str(raised.value) == f"/dev/ttyS9: {words}"
+
+
+@pytest.mark.parametrize(
+    ("port", "claims"),
+    [
+        ("/dev/null", [("/dev/null", "port")]),
+        ("/dev/../dev/null", [("/dev/null", "port")]),
+        ("udp://0.0.0.0:4000", [("UDP port 4000", "port")]),
+        ("udp://0.0.0.0", []),
+        ("tcp://localhost:4000", []),
+        ("loop://", []),
+    ],
+)
+def test_a_device_and_a_udp_port_have_one_reader(port: str, claims: list[tuple[str, str]]) -> None:
+    assert [*SerialPoller.claims(Ear(port).options)] == claims
+
+
+@pytest.mark.parametrize(
+    ("port", "problem"),
+    [
+        ("/dev/ttyUSB0", ""),
+        ("tcp://localhost:4000", ""),
+        ("tcp://localhost", "no port: write tcp://HOST:PORT"),
+        ("socket://localhost:0", "the port must be a number from 1 to 65535"),
+        ("udp://:4000", "no host: write udp://HOST:PORT"),
+        ("nosuch://x", "invalid URL, protocol 'nosuch' not known"),
+    ],
+)
+def test_a_port_is_checked_without_opening_it(port: str, problem: str) -> None:
+    found = [*SerialPoller.check(Ear(port).options, packaged_database())]
+    assert found == ([("port", problem)] if problem else [])
