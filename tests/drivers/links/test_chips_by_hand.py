@@ -26,7 +26,7 @@ class Chip(ChipPoller[ChipOptions]):
 
     KEYS = frozenset({"OAT"})
     GROUP = "i2c"
-    place = "i2c-1 0x28"  # type: ignore[assignment]
+    place = "i2c-1 0x28"
     stuck_after_s = 5.0
 
     def __init__(self, **options: Any) -> None:

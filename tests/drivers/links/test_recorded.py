@@ -45,7 +45,7 @@ def test_a_line_is_read_by_the_pieces_of_the_recording(feed: Feed, sent: list[An
     assert (line.baudrate, line.timeout, line.in_waiting, line.read(10)) == (0, 0.0, 0, b"")
     give(feed, b"hello", b"!")
     assert (line.read(2), line.in_waiting, line.read(10), line.read(10), line.read(10)) == (b"he", 3, b"llo", b"!", b"")
-    assert line.write(bytearray(b"ask")) == 3
+    assert line.write(b"ask") == 3
     assert sent == [b"ask"]
     give(feed, b"rest")
     line.read(1)

@@ -227,6 +227,171 @@ def test_an_impossible_set_up_is_refused(options: dict[str, object], words: str)
         slcan.setup_commands(BusOptions(interface="slcan", **options))  # type: ignore[arg-type]
 
 
+# -- the line, by hand -------------------------------------------------------------------------------------------------
+
+
+class Line:
+    """A line without a file descriptor, and the clock, which only moves when there is nothing to read."""
+
+    port = "rfc2217://x"
+    timeout = 0.0
+    out_waiting = 0
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.gives: list[bytes] = []
+        self.answers: dict[bytes, bytes] = {}
+        self.written: list[bytes] = []
+        self.closed = False
+
+    @property
+    def in_waiting(self) -> int:
+        return len(self.gives[0]) if self.gives else 0
+
+    def read(self, size: int) -> bytes:
+        if not self.gives:
+            self.now += self.timeout
+            return b""
+        data, rest = self.gives[0][:size], self.gives[0][size:]
+        self.gives[:1] = [rest] if rest else []
+        return data
+
+    def write(self, data: bytes) -> int:
+        if self.closed:
+            raise OSError("closed")
+        self.written.append(data)
+        if answer := self.answers.get(data.strip(b"\r")):
+            self.gives.append(answer)
+        return len(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Line:
+    line = Line()
+    monkeypatch.setattr(slcan, "clock_now", lambda: line.now)
+    return line
+
+
+@pytest.fixture
+def counts() -> Counter[str]:
+    return Counter()
+
+
+@pytest.fixture
+def port(line: Line, counts: Counter[str]) -> SlcanPort:
+    def tally(what: str, n: int = 1) -> None:
+        counts[what] += n
+
+    return SlcanPort(line, tally)  # type: ignore[arg-type]
+
+
+def test_an_adapter_is_asked_who_it_is_and_how_it_is(line: Line, port: SlcanPort) -> None:
+    line.answers = {b"C": b"\r", b"S5": b"\r", b"V": b"V1013\r", b"N": b"N\x01A\r", b"O": b"\rt1230\r", b"F": b"F00\r"}
+    line.gives = [b"t0010\r"]  # it was open
+    port.begin([b"S5"])
+    assert line.written == [b"\r\r\rC\r", b"S5\r", b"V\r", b"N\r", b"O\r", b"F\r"]
+    assert port.facts() == {"adapter": "V1013 NA"}
+    assert [frame.arbitration_id for frame in port.read(0.0)] == [0x123]
+    assert line.now < 101.0
+    line.now = 100.0 + 1.0
+    asked_at = port._asked_at
+    for seconds, asks in (1.0, 0), (1.1, 1), (1.2, 1), (2.0, 1), (2.2, 2):
+        line.now = asked_at + seconds
+        line.answers = {}
+        port.read(0.0)
+        assert line.written[6:] == [b"F\r"] * asks
+    port.close()
+    assert line.written[-1] == b"\rC\r"
+    assert line.closed
+    port.close()
+
+
+def test_an_adapter_that_never_answers_is_given_0_3_seconds_each_time(line: Line, port: SlcanPort) -> None:
+    port.begin([b"S5"], listen_only=True)
+    assert line.written == [b"\r\r\rC\r", b"S5\r", b"L\r"], "it is not asked more"
+    assert line.now == pytest.approx(100.65)
+    assert port.facts() == {"adapter": "slcan"}
+    line.now += 10.0
+    port.read(0.0)
+    assert len(line.written) == 3
+
+
+@pytest.mark.parametrize(
+    ("refuses", "words"),
+    [
+        (b"S5", "rfc2217://x: the adapter refused the command 'S5'"),
+        (b"O", "rfc2217://x: the adapter refused to open its channel"),
+    ],
+)
+def test_what_an_adapter_refuses_is_named(line: Line, port: SlcanPort, refuses: bytes, words: str) -> None:
+    line.answers = {refuses: b"\a"}
+    with pytest.raises(DeviceError) as raised:
+        port.begin([b"S5"])
+    assert str(raised.value) == words
+
+
+def test_three_seconds_of_garbage_alone_are_reported(line: Line, port: SlcanPort, counts: Counter[str]) -> None:
+    for after, data, said in (
+        *((0.0, b"$GP\r", False), (3.0, b"$GP\r", False), (3.1, b"$GP\r", True), (3.2, b"", True)),
+        *((3.3, b"$GP\rt1230\r", False), (6.0, b"$GP\r", False), (9.0, b"$GP\r", False), (9.1, b"$GP\r", True)),
+    ):
+        line.now = 100.0 + after
+        line.gives = [data] if data else []
+        port.read(0.0)
+        assert bool(port.trouble()) is said, after
+    assert port.trouble() == "only garbage: is this an slcan adapter, and is its serial rate right?"
+    assert counts == {"garbage": 7}
+
+
+def test_refused_frames_are_counted_once(line: Line, port: SlcanPort, counts: Counter[str]) -> None:
+    line.gives = [b"\a\a", b"z\r"]
+    for _ in range(3):
+        port.read(0.0)
+    assert counts == {"refused": 2}
+
+
+def test_no_more_than_a_few_frames_are_under_way(line: Line, port: SlcanPort) -> None:
+    assert port.blocking
+    for waiting, written in (256, True), (257, False):
+        line.out_waiting = waiting
+        assert port.write(Frame(1)) is written
+    assert line.written == [b"t0010\r"]
+    line.close()
+    with pytest.raises(DeviceError, match=r"^rfc2217://x went away$"):
+        port.flush() and port._put(b"x")
+
+
+@pytest.mark.parametrize(
+    ("channel", "extra", "expected"),
+    [
+        ("loop://", {}, (115200, False)),
+        ("loop://@9600", {"tty_baudrate": 57600}, (9600, False)),
+        ("loop://", {"tty_baudrate": 57600, "rtscts": True}, (57600, True)),
+    ],
+)
+def test_the_line_is_opened_as_configured(channel: str, extra: dict[str, object], expected: tuple[int, bool]) -> None:
+    line = slcan._open_line(BusOptions(interface="slcan", channel=channel, extra=extra))
+    with line:
+        assert (line.baudrate, line.rtscts) == expected
+        assert line.timeout == line.write_timeout == 0.2
+
+
+@pytest.mark.parametrize(
+    ("channel", "path", "rate"),
+    [
+        ("/dev/ttyACM0", "/dev/ttyACM0", ""),
+        ("/dev/ttyACM0@115200", "/dev/ttyACM0", "115200"),
+        ("@115200", "@115200", ""),
+        ("/dev/a@b", "/dev/a@b", ""),
+    ],
+)
+def test_a_channel_may_name_the_rate(channel: str, path: str, rate: str) -> None:
+    assert slcan.split_channel(BusOptions(interface="slcan", channel=channel)) == (path, rate)
+
+
 # -- the line ----------------------------------------------------------------------------------------------------------
 
 
