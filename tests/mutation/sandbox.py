@@ -27,6 +27,7 @@ from hypothesis import Phase, settings
 MAX_MEMORY_BYTES = 4 << 30  # a mutant may allocate without end
 STARTS_S = 20.0  # the longest time to load the code and collect the tests
 SLOWER = 5  # a test that takes so many times its usual time, and so many seconds, hangs
+PATIENCE = 1, 4  # times as long, if the tests hang without the mutant, too: the computer is busy
 MAPPING_LIMIT_S = 600.0  # for the tests of a file
 NEVER_COPIED = (".git", ".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".hypothesis", "*.egg-info")
 LOADING = ""  # in place of a test: what is run before the first one
@@ -60,12 +61,23 @@ class Sandbox:
     def outcome(self, file: str, code: str, tests: dict[str, float]) -> str:
         """Run tests, given with their usual times in seconds, the shortest first, on a file with this code.
 
-        Returns how they noticed it: "failed", or "hung"; empty if they did not.
+        Returns how they noticed it: "failed", or "hung"; empty if they did not, or hang without the mutant, too.
         """
+        for patience in PATIENCE:
+            with self._mutated(file, code):
+                how = self._how_it_ended(tests, patience)
+            if how != "hung" or not self._how_it_ended(tests, patience):
+                return how
+        return ""
+
+    def _how_it_ended(self, tests: dict[str, float], patience: int) -> str:
         files = sorted({test.partition("::")[0] for test in tests})
-        with self._mutated(file, code):
-            ended = self._run(["-x", *files], _Chosen(tests), STARTS_S + SLOWER * sum(tests.values()))
-        return "hung" if ended is None else "" if ended == pytest.ExitCode.OK else "failed"
+        seconds = patience * (STARTS_S + SLOWER * sum(tests.values()))
+        ended = self._run(["-x", *files], _Chosen(tests, patience), seconds)
+        if ended == pytest.ExitCode.OK:
+            return ""
+        hung = ended is None or b"from pytest-timeout" in self.log.read_bytes()
+        return "hung" if hung else "failed"
 
     @contextmanager
     def _mutated(self, file: str, code: str) -> Iterator[None]:
@@ -142,8 +154,9 @@ class Sandbox:
 class _Chosen:
     """A plugin of pytest: only these tests run, the shortest first. One that hangs fails."""
 
-    def __init__(self, seconds: dict[str, float]) -> None:
+    def __init__(self, seconds: dict[str, float], patience: int) -> None:
         self._seconds = seconds
+        self._patience = patience
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self) -> None:
@@ -156,7 +169,7 @@ class _Chosen:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = sorted((i for i in items if i.nodeid in self._seconds), key=lambda i: self._seconds[i.nodeid])
         for item in items:
-            item.add_marker(pytest.mark.timeout(SLOWER * (1 + self._seconds[item.nodeid])))
+            item.add_marker(pytest.mark.timeout(self._patience * SLOWER * (1 + self._seconds[item.nodeid])))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
