@@ -172,7 +172,7 @@ class Listener:
                 connection.setblocking(False)
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
                 keep_alive(connection)
-            except (OSError, ValueError):
+            except OSError:
                 connection.close()
                 continue
             self._open[address] += 1
