@@ -467,20 +467,6 @@ def test_senders_on_many_threads_lose_nothing_and_keep_the_order_of_each_identif
     assert user.status("sent") == 4 * total
 
 
-def test_frames_that_waited_too_long_are_not_sent(join: Join, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(can_bus, "MAX_AGE_S", 0.05)
-    monkeypatch.setattr(can_bus, "STUCK_S", 0.1)
-    user = join(**SCRIPTED)
-    script.port.room = 0
-    user.tap.send(1)
-    until(lambda: user.status("too old to send") == 1)
-    until(lambda: "cannot send" in user.bus.health())
-    script.port.room = 10
-    user.tap.send(2)
-    until(lambda: user.bus.health() == "")
-    assert [f.arbitration_id for f in script.port.written] == [2]
-
-
 @pytest.mark.parametrize("when", ["while it is being written", "as soon as it was written", "late"])
 def test_a_frame_that_the_interface_refuses_is_reported_whenever_we_read_of_it(when: str) -> None:
     now = [100.0]
