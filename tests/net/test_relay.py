@@ -72,7 +72,7 @@ class Bench:
         self.gateway = socket.create_server(("127.0.0.1", 0))
         self.gateway.settimeout(PATIENCE_S)
         self.now: float | None = None  # the time stands still, unless it is None
-        self.ticks = 0
+        self.looked_at = 0.0  # when the relay has looked after its connections last
         self.notes = Notes()
         self.open: list[socket.socket] = [self.gateway]
         self.relay = self.start()
@@ -90,11 +90,12 @@ class Bench:
             clients=clients,
             clock=self.clock,
         )
+        self.connections = 0
         look_after = self.relay._look_after
 
         def tick(now: float) -> None:
             look_after(now)
-            self.ticks += 1
+            self.looked_at = now
 
         self.relay._look_after = tick  # type: ignore[method-assign]
         self.relay.open()
@@ -112,9 +113,8 @@ class Bench:
 
     def wind(self, seconds: float) -> None:
         """Let the time pass until the relay has looked after its connections, and stand still from then on."""
-        ticks = self.ticks
-        self.now = self.clock() + seconds
-        until(lambda: self.ticks > ticks)
+        self.now = now = self.clock() + seconds
+        until(lambda: self.looked_at == now)
 
     def connect(self) -> tuple[socket.socket, socket.socket]:
         """A client, and the gateway's end of its connection."""
@@ -123,6 +123,8 @@ class Bench:
         server, _ = self.gateway.accept()
         server.settimeout(PATIENCE_S)
         self.open.append(server)
+        self.connections += 1
+        until(lambda: ("reached", self.connections) in self.notes.events)
         return client, server
 
 
@@ -174,7 +176,6 @@ def test_bytes_pass_unchanged_in_both_directions(bench: Bench) -> None:
 
 def test_a_connection_waits_for_no_more_bytes_and_holds_few(bench: Bench) -> None:
     client, _ = bench.connect()
-    until(lambda: ("reached", 1) in bench.notes.events)
     assert bench.notes.events[0] == ("opened", 1, f"127.0.0.1:{client.getsockname()[1]}")
     (pair,) = set(bench.relay._pairs.values())
     for end in pair.client, pair.server:
@@ -216,7 +217,6 @@ def test_an_end_is_passed_on(bench: Bench, who: Side) -> None:
 @pytest.mark.parametrize("who", ["client", "server"])
 def test_a_reset_is_passed_on(bench: Bench, who: Side) -> None:
     client, server = bench.connect()
-    until(lambda: ("reached", 1) in bench.notes.events)
     reset(client if who == "client" else server)
     with pytest.raises(ConnectionResetError):
         (server if who == "client" else client).recv(10)
@@ -283,7 +283,6 @@ def test_a_gateway_that_does_not_answer_is_given_five_seconds(bench: Bench) -> N
 def fill(bench: Bench, number: int, sender: socket.socket, receiver: Side) -> int:
     """Send until the relay holds what it may for the receiver, and nothing more goes for a while. Returns how many
     bytes that were."""
-    until(lambda: ("reached", number) in bench.notes.events)
     pair = next(pair for pair in set(bench.relay._pairs.values()) if pair.number == number)
     end = pair.client if receiver == "client" else pair.server
     sender.setblocking(False)
@@ -442,7 +441,6 @@ def test_a_name_that_does_not_exist_is_an_error() -> None:
 
 def test_the_end_of_the_relay_ends_all_connections(bench: Bench) -> None:
     client, server = bench.connect()
-    until(lambda: ("reached", 1) in bench.notes.events)
     bench.stop()
     assert client.recv(10) == server.recv(10) == b""
     assert bench.notes.events[-1] == ("closed", 1, None, "the proxy ends")
