@@ -274,6 +274,8 @@ def test_an_spi_chip_answers_as_much_as_it_is_sent() -> None:
     with pytest.raises(OSError, match="short answer"):
         chip.transfer((1, 0x80, 0))
     assert chip.place == "spi-1.2"
+    assert OnSpi("chip", {}).place == "spi-0.0"
+    assert OnI2c("chip", {"address": 8}).place == "i2c-1 0x08"
     assert [*OnSpi.claims(chip.options)] == [("spi-1.2", "device")]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can import ports
-from fixgw.drivers.links.can.bus import SharedBus, Tap
+from fixgw.drivers.links.can.bus import CanPlugin, SharedBus, Tap
 from fixgw.drivers.links.can.frame import (
     ACTIVE,
     BUS_OFF,
@@ -411,6 +411,24 @@ def test_a_writer_that_does_not_stop_is_reported(monkeypatch: pytest.MonkeyPatch
     bus.stop()
     bus._writer = threading.current_thread()
     bus.stop()  # by a user that closes its tap while it receives
+
+
+def test_a_plugin_closes_all_its_buses_and_reports_all_that_do_not_stop(make: Callable[..., Rig]) -> None:
+    plugin = CanPlugin("plugin", SCRIPTED)
+    plugin.taps = [make().tap for _ in range(3)]
+    troubles = iter(("a: hangs", "", "c: hangs"))
+    closed: list[str] = []
+
+    def close() -> None:
+        closed.append(trouble := next(troubles))
+        if trouble:
+            raise PluginFail(trouble)
+
+    for tap in plugin.taps:
+        tap.close = close  # type: ignore[method-assign]
+    with pytest.raises(PluginFail, match="^a: hangs; c: hangs$"):
+        plugin.stop()
+    assert len(closed) == 3
 
 
 def test_an_interface_that_is_not_there_is_looked_for_again(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
