@@ -426,7 +426,7 @@ def test_a_plugin_closes_all_its_buses_and_reports_all_that_do_not_stop(make: Ca
 
     for tap in plugin.taps:
         tap.close = close  # type: ignore[method-assign]
-    with pytest.raises(PluginFail, match="^a: hangs; c: hangs$"):
+    with pytest.raises(PluginFail, match=r"^a: hangs; c: hangs$"):
         plugin.stop()
     assert len(closed) == 3
 
