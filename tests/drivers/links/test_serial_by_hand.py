@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
 
 from fixgw.drivers.links.serial import BAUD_RATES, CHUNK_BYTES, SerialPoller
+from fixgw.drivers.links.simulator import here_for
 from fixgw.errors import DeviceError
 from fixgw.hw_sim.bench.base import packaged_database
 
@@ -296,3 +298,26 @@ def test_a_device_and_a_udp_port_have_one_reader(port: str, claims: list[tuple[s
 def test_a_port_is_checked_without_opening_it(port: str, problem: str) -> None:
     found = [*SerialPoller.check(Ear(port).options, packaged_database())]
     assert found == ([("port", problem)] if problem else [])
+
+
+def test_a_refused_datagram_is_counted_and_complained_about(caplog: pytest.LogCaptureFixture) -> None:
+    ear = Ear("udp://127.0.0.1:4000")
+    for host in "10.0.0.1", "10.0.0.2":
+        ear._refuse_datagram("datagrams not allowed", ip_address(host))
+    assert ear.counts["datagrams not allowed"] == 2
+    assert caplog.messages == ["refused a datagram from 10.0.0.1: datagrams not allowed"]
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [
+        ("localhost", "127.0.0.1"),
+        ("127.0.0.9", "127.0.0.9"),
+        ("::1", "::1"),
+        ("simulator.local", "0.0.0.0"),
+        ("192.168.1.5", "0.0.0.0"),
+        ("fe80::1", "::"),
+    ],
+)
+def test_a_simulator_on_this_computer_is_listened_to_where_others_cannot_reach(host: str, here: str) -> None:
+    assert here_for(host) == here
