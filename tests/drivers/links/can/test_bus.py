@@ -654,6 +654,7 @@ def test_a_user_that_does_not_return_raises_plugin_fail(script: Script, monkeypa
             user.tap.close()
     finally:
         release.set()
+        monkeypatch.setattr(can_bus.SharedBus, "join_timeout", 10.0)
     user.tap.close()
     user.bus.stop()
 
@@ -898,9 +899,9 @@ def test_a_vanished_interface_is_an_error_after_its_last_frames(kernel: Kernel) 
         told = False
 
         def recv(self, size: int, flags: int = 0) -> bytes:
-            return self.recvmsg(size)[0]
+            return bytes(self.recvmsg(size)[0])
 
-        def recvmsg(self, *sizes: int) -> Any:  # type: ignore[override]
+        def recvmsg(self, *sizes: int) -> Any:
             try:
                 return super().recvmsg(*sizes)
             except BlockingIOError:
