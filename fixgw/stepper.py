@@ -108,6 +108,7 @@ class Stepper:
         self.clock = WoundClock(start_s)
         self.db: Database = configuration.make_database(self.clock)
         identity.assign(self.db, f"{name}-000000")
+        self._adopted: list[Worker[Any]] = []
         self.world = World(self.db, clock=self.clock, utc=utc or self._utc, adopt=self._adopt)
         self.world.quorum.leader = True
         raw.point(self.db).feeds = link or self.feed
@@ -138,6 +139,7 @@ class Stepper:
         return datetime.fromtimestamp(self.clock.now, UTC)
 
     def _adopt(self, worker: Worker[Any]) -> None:
+        self._adopted.append(worker)
         self.tasks[worker.name] = Task(worker, self.clock.now)
 
     @property
@@ -196,6 +198,11 @@ class Stepper:
                     plugin.shutdown()
                 except (Exception, SystemExit) as error:  # a defect, which must not keep the others from stopping
                     self.failed.setdefault(plugin.name, f"stop: {explain(error)}")
+            for worker in self._adopted:  # as its thread would: a device that it keeps is missing for the next user
+                try:
+                    worker.finish()
+                except (Exception, SystemExit) as error:
+                    self.failed.setdefault(worker.name, f"stop: {explain(error)}")
         raw.forget(self.db)
 
     def every(self, period_s: float, call: Callable[[], object]) -> None:
