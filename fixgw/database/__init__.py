@@ -320,7 +320,7 @@ class Database:
     def disown(self, source: str, reason: str) -> None:
         """Make old, for `reason`, what never ages and was last written by `source`, or below it: it has ended or hangs.
 
-        Settings stay as they are, because nobody has to set them again. Calls the subscribers.
+        Settings stay as they are: nobody has to set them again. Any thread may call this; it calls the subscribers.
         """
         now, below = self.clock(), f"{source}/"  # what is written from now on, while a subscriber hangs, is good
         for item in self.items():
