@@ -225,11 +225,10 @@ def test_frames_that_are_not_base_data_frames_are_not_for_us(flags: dict[str, bo
 
 
 def test_impossible_base_frames_are_not_for_us_either() -> None:
-    assert CODEC.decode(0x800, IAS_100).kind == "not-for-us"
-    assert CODEC.decode(0x1FFFFFFF, IAS_100).kind == "not-for-us"
-    assert CODEC.decode(-1, IAS_100).kind == "not-for-us"
-    assert CODEC.decode(0x183, bytes(9)).kind == "not-for-us"
-    assert CODEC.decode(0x183, bytes(64)).kind == "not-for-us"
+    for identifier in (0x800, 0x1FFFFFFF, -1):
+        assert CODEC.decode(identifier, IAS_100) == cf.Dropped("not-for-us", "extended frame")
+    for length in (9, 64):
+        assert CODEC.decode(0x183, bytes(length)) == cf.Dropped("not-for-us", "FD frame")
 
 
 def test_every_outcome_is_counted_under_its_kind() -> None:
@@ -264,6 +263,34 @@ def test_every_identifier_belongs_to_its_class() -> None:
     assert kinds[0x100:0x600].count("value") == sum(1 for p in TABLE if p.type)
     assert set(kinds[0x6E1:0x7E0]) == {"node-specific"}
     assert set(kinds[0x7E0:]) == {"two-way"}
+
+
+def test_a_dropped_frame_of_a_parameter_says_which_and_why() -> None:
+    short = cf.Dropped("short", "Indicated Airspeed cut short: it needs 5 bytes", IAS)
+    latitude = TABLE["Aircraft Position Latitude"]
+    assert CODEC.decode(0x183, IAS_100[:4]) == short
+    assert CODEC.decode(latitude.identifier, IAS_100) == cf.Dropped(
+        "short", "Aircraft Position Latitude cut short: it needs 7 bytes", latitude
+    )
+    assert CODEC.decode(0x192, IAS_100) == cf.Dropped("unknown", "no such parameter")
+    assert CODEC.decode(7, b"\1") == cf.Dropped("short", "alarm without its code")
+    assert CODEC.decode(0x6E1, b"") == cf.Dropped("short", "node-specific message cut short")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sender"),
+    [
+        (cf.update(IAS, 100, 12), 12),
+        (cf.update(IAS, 100, 12, meta="Vne"), 12),
+        (cf.NodeAlarm(7, 1), 7),
+        (cf.NodeStatus(5, 0, 0), 5),
+        (cf.NodeReport(6, 9), 6),
+        (cf.TwoWay(3, True), 0),
+        (cf.Dropped("short", "cut short", IAS), 0),
+    ],
+)
+def test_a_message_says_which_node_sent_it(outcome: cf.Outcome, sender: int) -> None:
+    assert cf.sender_of(outcome) == sender
 
 
 @pytest.mark.parametrize("parameter", [p for p in TABLE if p.type], ids=lambda p: f"{p.identifier:03X}")
@@ -500,6 +527,7 @@ def test_meta_data_is_named_or_numbered_and_must_be_defined() -> None:
         cf.NodeStatus(1, 0, 65536),
         cf.NodeStatus(1, 2, 4000.0),
         cf.NodeStatus(1, 10, b""),
+        cf.NodeStatus(1, 255, b""),
         cf.NodeStatus(1, 65536, b""),
         cf.NodeStatus(1, 256, bytes(6)),
         cf.NodeDescription(1, 5, 65536, bytes(4)),
@@ -522,7 +550,7 @@ SOURCE, SOME, ALL = {"source": (1, 255)}, {"destination": (1, 255)}, {"destinati
 DATA = b"\1\2\3\4\5\6\7\x08"
 
 
-@pytest.mark.parametrize(
+LIMITS = pytest.mark.parametrize(
     ("message", "limits"),
     [
         (cf.update(IAS, 100, 12), {"node": (1, 255), "index": ANY}),
@@ -553,8 +581,28 @@ DATA = b"\1\2\3\4\5\6\7\x08"
         (cf.ParameterSet(1, IAS, 1, 100.0), SOURCE | {"index": ANY, "value": (0.0, 999.9)}),
         (cf.ControlMessage(1, 200, b"x"), SOURCE | {"control": (20, 255), "data": (DATA[:0], DATA[:7])}),
     ],
-    ids=lambda each: each.kind if isinstance(each, cf.Message) else "",
+    ids=lambda each: type(each).__name__ if isinstance(each, cf.Message) else "",
 )
+
+
+def beyond(low: Any, high: Any) -> tuple[Any, ...]:
+    """What is just outside these limits."""
+    if isinstance(high, bytes):
+        return ((DATA + b"\t")[: len(high) + 1],)
+    step = 0.1 if isinstance(high, float) else 1
+    return () if isinstance(high, bool) else (low - step, high + step)
+
+
+@LIMITS
+def test_what_is_just_beyond_the_limits_of_the_protocol_is_refused(
+    message: cf.Message, limits: dict[str, tuple[Any, Any]]
+) -> None:
+    for field, ends in limits.items():
+        for value in beyond(*ends):
+            assert refused(msgspec.structs.replace(message, **{field: value})) == "range", (field, value)
+
+
+@LIMITS
 def test_what_the_protocol_allows_arrives_as_it_was_sent(
     message: cf.Message, limits: dict[str, tuple[Any, Any]]
 ) -> None:
@@ -568,6 +616,34 @@ def test_what_the_protocol_allows_arrives_as_it_was_sent(
 def test_node_status_takes_numbers_or_bytes_according_to_its_type() -> None:
     assert refused(cf.NodeStatus(1, 0, b"\0\0")) == "type"
     assert refused(cf.NodeStatus(1, 256, 5)) == "type"
+
+
+@pytest.mark.parametrize(
+    ("type", "name", "datatype", "divisor", "units"),
+    [
+        (0, "Node Status", "WORD", 1, ""),
+        (1, "Internal Temperature", "INT", 10, "°C"),
+        (2, "Supply Voltage", "INT", 10, "V"),
+        (3, "CAN Transmit Frame Counter", "UDINT", 1, ""),
+        (4, "CAN Receive Frame Counter", "UDINT", 1, ""),
+        (5, "CAN Transmit Error Counter", "UDINT", 1, ""),
+        (6, "CAN Receive Error Counter", "UDINT", 1, ""),
+        (7, "CAN Receive Overrun Counter", "UDINT", 1, ""),
+        (8, "Serial Number", "UDINT", 1, ""),
+        (9, "Quorum", "UINT", 1, ""),
+    ],
+)
+def test_a_node_status_is_the_one_of_the_specification(
+    type: int, name: str, datatype: str, divisor: int, units: str
+) -> None:
+    field = cf.NodeStatus.FIELDS[type]
+    assert cf.NodeStatus(1, type, 0).name == name
+    assert (field.type, field.divisor, field.units) == (datatype, divisor, units)
+
+
+def test_a_node_status_without_a_name_says_who_defines_it() -> None:
+    names = {type: cf.NodeStatus(1, type, b"").name for type in (10, 255, 256, 0xFFFF)}
+    assert names == {10: "reserved 10", 255: "reserved 255", 256: "device 256", 0xFFFF: "device 65535"}
 
 
 # -- node-specific messages --------------------------------------------------------------------------------------------
@@ -596,6 +672,24 @@ def test_an_ambiguous_frame_is_a_request_that_can_be_read_as_an_answer() -> None
     assert padded.as_answer() == cf.Answer(5, 1, 3, 0)
 
 
+@pytest.mark.parametrize("request_", [r for r in REQUESTS.values() if r.control not in (0, 5)])
+@pytest.mark.parametrize("error", [0, 2, 0xFF])
+def test_an_answer_padded_to_eight_bytes_can_be_read_as_one(request_: type[cf.Request], error: int) -> None:
+    frame = nsm(5, bytes((request_.control, 1, error)).ljust(8, b"\0").hex())
+    answer = frame if isinstance(frame, cf.Answer) else frame.as_answer()  # type: ignore[union-attr]
+    assert (answer.source, answer.destination, answer.control, answer.error) == (5, 1, request_.control, error)
+    assert answer.success is (error == 0)
+
+
+def test_each_code_of_a_bit_rate_has_its_rate() -> None:
+    rates = [cf.BitRateSet(1, 5, code).kbps for code in (0, 1, 2, 3, 4, 5)]
+    assert rates == [None, 125, 250, 500, 1000, None]
+
+
+def test_users_may_define_the_control_codes_from_128() -> None:
+    assert [cf.ControlMessage(1, control).reserved for control in (20, 127, 128, 255)] == [True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -615,6 +709,8 @@ def test_an_ambiguous_frame_is_a_request_that_can_be_read_as_an_answer() -> None
         ("0a0100", cf.Answer(5, 1, 10, 0)),
         ("0a01000102030400", cf.Answer(5, 1, 10, 0, b"\1\2\3\4")),
         ("0a01010000", cf.Answer(5, 1, 10, 1)),
+        ("0a01020000", cf.Answer(5, 1, 10, 2)),
+        ("0a01030000", cf.ConfigurationQuery(5, 1, 3)),  # there is no error 3
         ("0a01341200000000", cf.ConfigurationQuery(5, 1, 0x1234)),
         ("060001aabb", cf.NodeStatus(5, 256, b"\xaa\xbb")),
         ("060a00", cf.NodeStatus(5, 10, b"")),
@@ -628,7 +724,7 @@ def test_odd_frames_of_real_devices_are_understood(data: str, expected: cf.Messa
 
 CUT_SHORT = """
     00 01 02 03 0301 04 0401 05 06 0600 060000 06000000 060300000000 07 0701 07010203 08 0801 08010203 09 0901 0a 0a01
-    0b 0b010000 0b010000414243 0c 0c9001 0c9001e1 13c0fc94
+    0b 0b010000 0b010000414243 0c 0c9001 0c9001e1 0c9201 13c0fc94
 """
 
 
@@ -673,6 +769,26 @@ def test_descriptions_may_be_interleaved_and_packets_may_repeat() -> None:
         for packet in pair:
             done += [descriptions.feed(packet), descriptions.feed(packet)]
     assert [text for text in done if text] == ["one two three", "four five six"]
+    assert descriptions.stray == 2, "the last packet of each, which came again after the end"
+
+
+def test_another_packet_with_the_same_number_spoils_the_description() -> None:
+    descriptions = cf.Descriptions()
+    packets = list(cf.split_description("one two three", 5, 1))
+    other = cf.NodeDescription(5, 1, 1, b"what")
+    assert [descriptions.feed(p) for p in (*packets[:2], other, *packets[2:])] == [None] * 5
+    assert descriptions.stray == 3
+
+
+def test_a_description_starts_again_with_its_first_packet() -> None:
+    descriptions = cf.Descriptions()
+    begun, packets = cf.split_description("a long name", 5, 1), list(cf.split_description("one two", 5, 1))
+    assert [descriptions.feed(p) for p in (next(begun), next(begun), *packets)] == [None, None, None, "one two"]
+    assert descriptions.stray == 0
+
+
+def test_letters_that_are_not_ascii_are_marked() -> None:
+    assert cf.Descriptions().feed(cf.NodeDescription(5, 1, 0, b"a\xffb\0")) == "a\ufffdb"
 
 
 def test_a_description_with_a_packet_missing_never_arrives() -> None:
@@ -692,8 +808,34 @@ def test_descriptions_cost_bounded_memory() -> None:
     assert len(descriptions._parts) == 3
 
 
+def test_a_description_ends_with_the_packet_that_fills_it() -> None:
+    descriptions = cf.Descriptions(max_length=8)
+    assert [descriptions.feed(cf.NodeDescription(5, 1, n, b"abcd")) for n in (0, 1)] == [None, "abcdabcd"]
+
+
+def test_the_oldest_of_too_many_descriptions_is_dropped() -> None:
+    descriptions = cf.Descriptions(max_count=2)
+    split = [list(cf.split_description(f"node {source}", source, 1)) for source in (5, 6, 7)]
+    first, last = zip(*split, strict=True)
+    assert [descriptions.feed(packet) for packet in (*first, *last)] == [None] * 4 + ["node 6", "node 7"]
+
+
+def test_every_node_of_a_bus_may_describe_itself_at_once_in_a_thousand_characters() -> None:
+    """More is not shown to anybody; it is only what a broken node may occupy."""
+    descriptions = cf.Descriptions()
+    text = "x" * 1100
+    done = [
+        whole
+        for packets in zip(*(cf.split_description(text, node, 1) for node in range(1, 256)), strict=True)
+        for packet in packets
+        if (whole := descriptions.feed(packet))
+    ]
+    assert done == ["x" * 1024] * 255
+
+
 def test_text_that_cannot_be_sent_is_refused() -> None:
-    assert next(cf.split_description("x" * cf.MAX_DESCRIPTION_LENGTH, 1, 2)).text == b"xxxx"
+    longest = list(cf.split_description("x" * 262143, 1, 2))  # with its end, all that 65536 packets hold
+    assert (longest[0].text, longest[-1].packet, longest[-1].text) == (b"xxxx", 65535, b"xxx\0")
     for text in ("é", "a\0b", "a\nb", "x" * 262144):
         with pytest.raises(BadValue):
             list(cf.split_description(text, 5, 1))
