@@ -264,7 +264,7 @@ class Acceleration:
         """The factor for `detents` turned until `now`; a change of direction is never accelerated."""
         since, self._last = now - self._last, now
         same, self._clockwise = (detents > 0) == self._clockwise, detents > 0
-        if not same or self._most <= 1.0:
+        if not same:
             return 1
         rate = abs(detents) / max(since, 1e-3)
         share = min(max((rate - self.SLOW) / (self.FAST - self.SLOW), 0.0), 1.0)

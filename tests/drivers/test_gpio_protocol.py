@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.drivers.gpio.protocol import (
+    MAX_STAMPS,
     SHORT_PRESS_S,
     Acceleration,
     Action,
@@ -36,6 +37,15 @@ def test_a_level_counts_once_it_has_been_stable() -> None:
     assert debouncer.level is True
     assert debouncer.due is None
     assert not debouncer.tick(9.0)
+
+
+def test_a_level_that_is_reported_again_does_not_restart_the_wait() -> None:
+    debouncer = Debouncer(0.25, 7)
+    for now in (1.0, 1.125, 1.2):
+        debouncer.feed(now, 8)
+    assert debouncer.due == 1.25
+    assert debouncer.tick(1.25), "it has been stable for as long as it must be"
+    assert debouncer.level == 8
 
 
 def test_every_bounce_restarts_the_wait() -> None:
@@ -87,18 +97,40 @@ def test_a_held_button_is_pressed_repeatedly() -> None:
     assert list(button.change(1.0, True)) == [Action.PRESS]
     assert list(button.tick(1.4)) == []
     assert list(button.tick(1.51)) == [Action.RELEASE]
+    assert list(button.tick(1.60)) == []
     assert list(button.tick(1.62)) == [Action.PRESS]
     assert list(button.tick(1.73)) == [Action.RELEASE]
     assert list(button.change(1.75, False)) == []
     assert button.due is None
 
 
+def test_a_button_released_while_a_repetition_is_on_is_released() -> None:
+    button = Button(repeat=0.25)
+    list(button.change(1.0, True))
+    assert button.due == 1.5, "by default it repeats after half a second"
+    assert list(button.tick(1.5)) == [Action.RELEASE]
+    assert list(button.tick(1.625)) == [Action.PRESS]
+    assert list(button.change(1.7, False)) == [Action.RELEASE]
+    assert list(button.tick(9.0)) == []
+
+
+@pytest.mark.parametrize("long_after", [None, 1.0])
+def test_a_button_that_was_held_before_we_looked_is_not_pressed_when_released(long_after: float | None) -> None:
+    button = Button(long_after)
+    assert not button.pressed
+    assert list(button.change(1.0, False)) == []
+    assert button.due is None
+    assert list(button.tick(9.0)) == []
+
+
 def test_a_short_press_is_reported_when_it_is_over() -> None:
     button = Button(long_after=1.0)
     assert list(button.change(1.0, True)) == []
     assert list(button.change(1.3, False)) == [Action.PRESS]
-    assert button.due == pytest.approx(1.3 + SHORT_PRESS_S)
-    assert list(button.tick(1.5)) == [Action.RELEASE]
+    assert not button.pressed
+    assert button.due == pytest.approx(1.3 + SHORT_PRESS_S) == pytest.approx(1.4)
+    assert list(button.tick(1.39)) == []
+    assert list(button.tick(1.41)) == [Action.RELEASE]
     assert button.due is None
 
 
@@ -113,10 +145,13 @@ def test_pressing_again_at_once_ends_the_short_press() -> None:
 def test_a_long_press_lasts_until_the_release() -> None:
     button = Button(long_after=1.0)
     list(button.change(1.0, True))
+    assert list(button.tick(1.99)) == []
     assert list(button.tick(2.0)) == [Action.LONG_PRESS]
     assert list(button.tick(5.0)) == []
     assert list(button.change(6.0, False)) == [Action.LONG_RELEASE]
     assert list(button.tick(9.0)) == []
+    list(button.change(10.0, True))
+    assert list(button.change(10.5, False)) == [Action.PRESS], "the next one is short again"
 
 
 # -- knobs -------------------------------------------------------------------------------------------------------------
@@ -177,6 +212,14 @@ def test_two_quarters_at_once_continue_in_the_same_direction() -> None:
         seen = [state for n, state in enumerate(states) if n not in (4, 9)]
         assert sum(decoder.feed(contacts) for contacts in seen) == 3 * direction
         assert decoder.missed == 2
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_click_whose_first_two_edges_were_lost_is_counted_in_the_direction_of_the_others(direction: int) -> None:
+    decoder = Quadrature(4)
+    assert [decoder.feed(contacts) for contacts in quarters(2, [0, direction, direction])] == [0, 0, direction]
+    assert decoder.missed == 1
+    assert decoder.from_home == 0
 
 
 def edges_of(states: list[Contacts], late: int = 0) -> list[KnobEdge]:
@@ -282,6 +325,60 @@ def test_a_knob_loses_no_click_wherever_its_detents_are(steps: int, rests: int, 
     assert knob.home == rests % steps
 
 
+@pytest.mark.parametrize(
+    ("rests", "home"),
+    [([1], 0), ([1, 1], 1), ([1, 0, 1], 0), ([1, 2], 0), ([1, 2, 2], 2), ([1, 1, 2], 1), ([1, 1, 2, 2], 2)],
+)
+def test_a_knob_that_rests_elsewhere_twice_in_a_row_has_its_detents_there(rests: list[int], home: int) -> None:
+    knob, place, now = Knob(4, CYCLE[0], patience=0.0), 0, 0.0
+    for rest in rests:
+        for contacts in quarters(place, [1] * ((rest - place) % 4 or 4)):
+            now += 0.01
+            knob.poll(now, [], contacts)
+        place = rest
+        for _ in range(5):
+            now += 0.31
+            knob.poll(now, [], CYCLE[place])
+    assert knob.home == home
+
+
+@pytest.mark.parametrize(("pause", "home"), [(0.29, 0), (0.31, 1)])
+def test_a_knob_rests_when_it_has_not_moved_for_three_tenths_of_a_second(pause: float, home: int) -> None:
+    knob, now = Knob(4, CYCLE[0], patience=0.0), 0.0
+    for _ in range(3):
+        knob.poll(now, [], CYCLE[1])
+        knob.poll(now + pause, [], CYCLE[1])
+        knob.poll(now + pause + 0.1, [], CYCLE[0])
+        now += 1.0
+    assert knob.home == home
+
+
+def test_a_missing_edge_is_waited_for_as_long_as_it_may_take() -> None:
+    knob = Knob(4, (False, False), patience=0.25)
+    knob.poll(1.0, [], CYCLE[1])
+    knob.poll(1.125, [], CYCLE[1])
+    assert (knob.waiting, knob.contacts) == (True, CYCLE[0])
+    knob.poll(1.25, [], CYCLE[1])
+    assert (knob.waiting, knob.contacts) == (False, CYCLE[1])
+
+
+@pytest.mark.parametrize(
+    ("rate", "steps"), [(5.0, 1), (6.0, 1), (12.0, 26), (18.0, 51), (24.0, 76), (30.0, 101), (60.0, 101)]
+)
+def test_between_six_and_thirty_detents_a_second_the_steps_grow_in_proportion(rate: float, steps: int) -> None:
+    acceleration = Acceleration(101)
+    acceleration.factor(0.0, 1)
+    assert acceleration.factor(1 / rate, 1) == steps
+    acceleration.factor(100.0, 1)
+    assert acceleration.factor(100.0 + 4 / rate, 4) == steps, "four at once"
+
+
+def test_detents_at_the_same_instant_are_fast() -> None:
+    acceleration = Acceleration(10)
+    acceleration.factor(1.0, 1)
+    assert acceleration.factor(1.0, 1) == 10
+
+
 def test_a_fast_turn_counts_more() -> None:
     acceleration = Acceleration(10)
     assert acceleration.factor(0.0, 1) == 1
@@ -311,6 +408,20 @@ def test_a_range_may_have_one_end_or_none() -> None:
     assert add_within(1.0, -5.0, 0.0, None, False, False) == 0.0
     assert add_within(1.0, 5.0, None, 3.0, False, False) == 3.0
     assert add_within(1.0, 5.0, None, None, True, False) == 6.0
+    assert add_within(1.0, -5.0, None, 3.0, True, False) == -4.0
+    assert add_within(1.0, 5.0, 0.0, None, True, False) == 6.0
+
+
+@pytest.mark.parametrize(
+    ("value", "change", "sum_"),
+    [(359.9, 0.2, 0.1), (0.1, -0.2, 359.9), (0.123456788, 1e-9, 0.123456789), (-0.1, 0.0, 359.9)],
+)
+def test_sums_are_rounded_to_nine_decimals(value: float, change: float, sum_: float) -> None:
+    assert add_within(value, change, 0.0, 360.0, True, False) == sum_
+
+
+def test_a_large_sum_shows_no_rounding_error() -> None:
+    assert add_within(1234567.1, 0.1, None, None, False, False) == 1234567.2
 
 
 # -- selectors, rates, lamps -------------------------------------------------------------------------------------------
@@ -332,14 +443,75 @@ def test_any_steady_rate_is_measured(hertz: float) -> None:
     assert rate.rate(now) == pytest.approx(hertz, rel=1e-6)
 
 
+def fed(*stamps: float, **options: float) -> PulseRate:
+    rate = PulseRate(0.0, **options)
+    for stamp in stamps:
+        rate.feed(stamp)
+    return rate
+
+
 def test_there_is_no_rate_before_two_pulses_and_zero_after_the_timeout() -> None:
-    rate = PulseRate(100.0, timeout=2.0)
+    rate = PulseRate(100.0)
     assert rate.rate(101.0) is None
+    assert rate.rate(102.0) is None
     assert rate.rate(102.1) == 0.0
     rate.feed(103.0)
     assert rate.rate(103.1) is None, "one pulse gives no rate"
     rate.feed(103.5)
     assert rate.rate(103.5) == pytest.approx(2.0)
+
+
+def test_only_the_periods_of_the_window_count() -> None:
+    times = [n / 8 for n in range(17)] + [2.0 + n / 16 for n in range(1, 17)]  # eight a second, then sixteen
+    assert fed(*times).rate(3.0) == 16.0
+    assert fed(*times[:25]).rate(2.5) == 12.0
+    assert fed(*times, window=2.0).rate(3.0) == 12.0
+
+
+def test_a_period_longer_than_the_window_counts() -> None:
+    assert fed(0.0, 1.5).rate(1.5) == pytest.approx(1 / 1.5)
+    assert fed(0.0, 1.0, 1.5).rate(1.75) == 2.0, "the first is older than the window"
+
+
+def test_a_pulse_after_the_timeout_says_nothing_about_the_rate_before() -> None:
+    rate = fed(0.0, 0.5)
+    assert rate.rate(5.0) == 0.0
+    rate.feed(5.5)
+    assert rate.rate(5.5) is None
+    rate.feed(5.75)
+    assert rate.rate(5.75) == 4.0
+
+
+def test_after_pulses_were_missed_there_is_no_rate_until_two_have_come() -> None:
+    rate = fed(0.0, 0.5, 1.0)
+    rate.restart(1.5)
+    assert rate.rate(3.5) is None
+    assert rate.rate(3.6) == 0.0
+    rate.restart(10.0)
+    rate.feed(10.5)
+    assert rate.rate(10.5) is None
+    rate.feed(10.75)
+    assert rate.rate(10.75) == 4.0
+
+
+def test_pulses_at_one_instant_or_out_of_order_give_no_rate() -> None:
+    assert fed(1.0, 1.0).rate(1.0) is None
+    rate = fed(1.0, 0.9)
+    assert (rate.used, rate.glitches) == (1, 1)
+
+
+def test_pulses_later_than_now_are_measured_alike() -> None:
+    """They came after the caller read its clock."""
+    assert fed(10.0, 10.5).rate(10.25) == 2.0
+
+
+def test_a_flood_of_pulses_takes_no_memory() -> None:
+    rate = PulseRate(0.0, window=60.0, shortest=0.001)
+    for n in range(10_000):
+        assert rate.feed(n / 500)
+        assert not rate.feed(n / 500 + 0.0005)
+    assert len(rate._stamps) == len(rate._refused) == MAX_STAMPS
+    assert rate.rate(9_999 / 500) == pytest.approx(500.0)
 
 
 def test_the_rate_falls_while_no_pulse_arrives() -> None:
@@ -368,6 +540,20 @@ def test_interference_is_ignored_and_counted() -> None:
     for n in range(60):
         rate.feed(1.98 + n / 60000)
     assert rate.noisy(2.0)
+    assert not rate.noisy(9.0), "that was long ago"
+
+
+def test_a_pulse_is_interference_if_it_comes_sooner_than_any_can() -> None:
+    rate = PulseRate(0.0, shortest=0.25)
+    assert [rate.feed(stamp) for stamp in (1.0, 1.24, 1.25, 1.4, 1.5)] == [True, False, True, False, True]
+
+
+def test_a_rate_is_noisy_while_more_pulses_of_the_window_are_refused_than_used() -> None:
+    rate = fed(1.0, 1.0625, 1.5, 1.5625, 1.625, shortest=0.25)
+    assert (rate.used, rate.glitches) == (2, 3)
+    assert rate.noisy(1.75)
+    assert rate.noisy(2.0625), "the first has been refused just one window ago"
+    assert not rate.noisy(2.125)
 
 
 def test_a_dimmer_follows_the_sensitivity_of_the_eye() -> None:
@@ -376,3 +562,4 @@ def test_a_dimmer_follows_the_sensitivity_of_the_eye() -> None:
     assert duty(50, 0, 100, 2.2) == pytest.approx(0.2176, abs=1e-4)
     assert duty(50, 0, 100, 1.0) == 0.5
     assert duty(150, 0, 100, 2.2) == 1.0
+    assert [duty(value, 10, 20, 1.0) for value in (5, 10, 15, 20)] == [0.0, 0.0, 0.5, 1.0]
