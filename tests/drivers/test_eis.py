@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fixgw.database import FAIL, Database
 from fixgw.drivers.eis import EisOptions, Plugin
-from fixgw.drivers.eis.protocol import HEADER, KEYS, MODELS, Decoder
+from fixgw.drivers.eis.protocol import HEADER, KEYS, MODELS, Decoder, beyond
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
@@ -157,6 +157,20 @@ def test_air_data_is_present_once_it_is_not_zero() -> None:
     assert (found["IAS"], found["ALT"], found["VS"]) == (20.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize(("at", "keys"), [(30, {"IAS"}), (32, {"ALT", "VS", "BARO"})])
+def test_an_eis_may_have_an_altimeter_or_an_airspeed_indicator_only(at: int, keys: set[str]) -> None:
+    nothing = {30: 0, 32: 0}
+    found = decoded(settled(), changed(FRAME, nothing | {at: 100}))
+    assert {"IAS", "ALT", "VS", "BARO"} & found.keys() == keys
+
+
+def test_the_keys_that_an_eis_can_write() -> None:
+    cylinders = {f"{kind}1{n}" for kind in ("CHT", "EGT") for n in range(1, 7)}
+    engine = {"TACH1", "OILT1", "OILP1", "H2OT1", "VOLT", "FUELF1", "FUELQT", "HOBBS1", "FTIME"}
+    assert cylinders | engine | {"IAS", "ALT", "VS", "BARO", "OAT"} == KEYS
+    assert beyond(4) == {"CHT15", "CHT16", "EGT15", "EGT16"}
+
+
 def test_the_second_tachometer_can_go_to_another_key() -> None:
     data = changed(FRAME, {66: 2380})
     assert "PROP1" not in decoded(settled(), data)
@@ -164,10 +178,13 @@ def test_the_second_tachometer_can_go_to_another_key() -> None:
     assert decoded(settled(tach2="PROP1"), changed(FRAME, {66: 12_000}))["PROP1"].flags == FAIL
 
 
-def test_an_impossible_flight_time_fails() -> None:
-    assert values(settled(), changed(FRAME, {59: 0x023B}))["FTIME"] == pytest.approx(2 + 59 / 60 + FRAME[64] / 3600)
+@pytest.mark.parametrize(("minutes", "seconds"), [(60, 0), (0, 60), (255, 255)])
+def test_an_impossible_flight_time_fails(minutes: int, seconds: int) -> None:
+    assert values(settled(), changed(FRAME, {59: 0x023B, 60: 0x3B3B}))["FTIME"] == pytest.approx(2 + 3599 / 3600)
     decoder = settled()
-    assert decoded(decoder, changed(FRAME, {59: 0x023C}))["FTIME"].flags == FAIL
+    update = decoded(decoder, changed(FRAME, {59: 0x0200 | minutes, 60: minutes << 8 | seconds}))["FTIME"]
+    text = f"the EIS sends 2:{minutes:02}:{seconds:02}, which is impossible"
+    assert update == Update("FTIME", None, FAIL, text)
     assert decoder.counts["absurd values"] == 1
 
 
@@ -192,7 +209,7 @@ def test_a_frame_followed_by_silence_is_complete() -> None:
 def test_miles_per_hour_and_degrees_celsius_can_be_configured() -> None:
     decoder = Decoder(air_data=True, airspeed="mph", temperature="C")
     found = values(decoder, FRAME_2004 + HEADER)
-    assert found["IAS"] == pytest.approx(73.86, abs=0.01)  # 85 x 1.609344 / 1.852
+    assert found["IAS"] == 73.86  # 85 x 1.609344 / 1.852, to the hundredth
     assert found["OAT"] == 50.0
 
 
@@ -210,6 +227,7 @@ def test_impossible_values_are_failed_and_counted() -> None:
     found = decoded(decoder, frame(bytes(payload)))
     for key in ("TACH1", "CHT11"):
         assert (found[key].value, found[key].flags) == (None, FAIL)
+    assert found["TACH1"].reason == "the EIS sends 65520, which is impossible"
     assert found["CHT12"].flags == 0
     assert decoder.counts["absurd values"] == 2
     assert decoder.counts["used"] == 1
@@ -221,7 +239,8 @@ def test_auxiliary_inputs_are_read_as_configured() -> None:
     found = decoded(decoder, FRAME)
     assert found["FUELP1"].value == pytest.approx(5.5)
     assert (found["ANLG1"].value, found["ANLG1"].flags) == (None, FAIL)  # 12 is off its curve
-    assert "auxiliary input 3" in found["ANLG1"].reason
+    assert found["ANLG1"].reason == "the EIS sends 12 for auxiliary input 3, which is impossible"
+    assert decoder.counts["absurd values"] == 1
 
 
 # -- frames ------------------------------------------------------------------------------------------------------------
@@ -260,6 +279,45 @@ def test_a_frame_without_its_end_does_not_swallow_the_next() -> None:
         assert decoder.counts["used"] == 2, length
         assert decoder.counts["received"] == 3, length
         assert adds_up(decoder)
+
+
+@pytest.mark.parametrize("cut", [1, 2])
+def test_a_header_cut_in_two_is_found(cut: int) -> None:
+    decoder = settled()
+    assert decoder.feed(b"hello" * 100 + FRAME[:cut]) == []
+    assert len(decoder._buffer) < len(HEADER), "only what may be the beginning of a header is kept"
+    decoder.feed(FRAME[cut:])
+    assert decoder.counts["used"] == 1
+
+
+def test_now_and_then_a_bad_frame_does_not_make_the_model_doubtful() -> None:
+    bad = FRAME[:-1] + bytes((FRAME[-1] ^ 1,))
+    decoder = settled()
+    for _ in range(4):
+        decoder.feed(bad + bad)
+        assert len(decoder.feed(FRAME)) == 22, "at once, without the next header"
+    decoder.feed(bad + bad + bad)
+    assert decoder.model is None
+    assert decoder.feed(FRAME) == []
+
+
+def test_what_was_refused_is_shown() -> None:
+    decoder = settled()
+    bad = FRAME[:-1] + bytes((FRAME[-1] ^ 1,))
+    decoder.feed(bad)
+    assert decoder.refused == f"bad checksum: {bad.hex(' ')}"
+    decoder.feed(FRAME[:20] + FRAME + FRAME)
+    assert decoder.refused == f"wrong length: {(FRAME[:20] + FRAME)[:73].hex(' ')}"
+    assert decoder.counts["wrong length"] == 1
+
+
+@pytest.mark.parametrize(("at", "used"), [(38, 0), (39, 1), (40, 0)])
+def test_only_there_can_values_look_like_a_header(at: int, used: int) -> None:
+    payload = bytearray(FRAME[3:-1])
+    payload[at : at + 3] = HEADER
+    decoder = settled()
+    decoder.feed(frame(bytes(payload)) + FRAME)
+    assert decoder.counts["used"] == used + 1
 
 
 def test_a_wrong_byte_loses_only_its_own_frame() -> None:
