@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
@@ -61,8 +62,8 @@ class Chip:
         except ArithmeticError:
             return None
 
-    def _measured(self, raw: bytes) -> tuple[float, float] | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _measured(self, raw: bytes) -> tuple[float, float] | None: ...
 
 
 class Bmp180(Chip):

@@ -123,7 +123,7 @@ class Decoder:
 
         system, gyroscope, accelerometer, magnetometer = map(int, middle[9:])
         self.calibration = (system, gyroscope, accelerometer, magnetometer)
-        self.trouble = self._uncalibrated(gyroscope, system if self.mode == "ndof" else 3)
+        self.trouble = self._uncalibrated(gyroscope, system)
         attitude = (BAD, self.trouble) if self.trouble else (0, "")
         compass = attitude
         if not self.trouble and self.mode == "ndof" and magnetometer < 2:
@@ -143,11 +143,10 @@ class Decoder:
             Update("ALONG", force[1]),
         ]
 
-    @staticmethod
-    def _uncalibrated(gyroscope: int, system: int) -> str:
+    def _uncalibrated(self, gyroscope: int, system: int) -> str:
         if gyroscope < 2:
             return "gyroscope not calibrated: keep the sensor still"
-        if system < 1:
+        if self.mode == "ndof" and system < 1:
             return "sensor fusion not calibrated yet"
         return ""
 
@@ -199,6 +198,4 @@ def reply(data: bytes) -> tuple[bytes, int] | None:
         if byte == 0xBB and len(data) > at + 1:
             body = data[at + 2 : at + 2 + data[at + 1]]
             return (body, 1) if len(body) == data[at + 1] else None
-        if byte in (0xEE, 0xBB):
-            return None
     return None

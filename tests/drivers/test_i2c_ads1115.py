@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -35,13 +35,29 @@ def test_configuration_words_are_those_of_the_data_sheet() -> None:
     assert protocol.config("3", 6.144, 860) == 0xF1E3
 
 
+@pytest.mark.parametrize(
+    ("choices", "config", "first_bit"),
+    [
+        (("0-1", "0-3", "1-3", "2-3", "0", "1", "2", "3"), lambda inputs: protocol.config(inputs, 6.144, 8), 12),
+        ((6.144, 4.096, 2.048, 1.024, 0.512, 0.256), lambda range_: protocol.config("0-1", range_, 8), 9),
+        ((8, 16, 32, 64, 128, 250, 475, 860), lambda rate: protocol.config("0-1", 6.144, rate), 5),
+    ],
+    ids=["MUX", "PGA", "DR"],
+)
+def test_each_choice_has_its_bits(choices: tuple[Any, ...], config: Callable[[Any], int], first_bit: int) -> None:
+    assert [config(choice) - 0x8103 for choice in choices] == [bits << first_bit for bits in range(len(choices))]
+
+
 def test_results_are_sixteen_bits_of_the_range() -> None:
     assert protocol.volts(b"\x40\x00", 4.096) == 2.048
     assert protocol.volts(b"\xff\xff", 2.048) == pytest.approx(-62.5e-6)
     assert protocol.volts(b"\x7f\xff", 4.096) is None  # out of range
     assert protocol.volts(b"\x80\x00", 4.096) is None
     assert protocol.volts(b"\x7f\xf0", 4.096) is None  # as the ADS1015 reports it
+    assert protocol.volts(b"\x7f\xef", 4.096) == pytest.approx(4.0939, abs=1e-4)
+    assert protocol.volts(b"\x80\x01", 4.096) == pytest.approx(-4.0959, abs=1e-4)
     assert protocol.volts(b"", 4.096) is None
+    assert protocol.volts(b"\x40\x00\x00", 4.096) is None
 
 
 @given(st.binary(max_size=4), st.sampled_from(protocol.RANGES))

@@ -35,6 +35,9 @@ BMP180_EXAMPLE = struct.pack(">hhhHHHhhhhh", 408, -72, -14383, 32741, 32757, 231
 BMP280_EXAMPLE = struct.pack(
     "<HhhHhhhhhhhh", 27504, 26435, -1000, 36477, -10685, 3024, 2855, 140, -7, 15500, -14600, 6000
 )
+BMP388_INVENTED = struct.pack(
+    "<HHbhhbbHHbbhbb", 27_000, 18_000, -100, 1000, -900, 120, 110, 25_000, 31_000, -99, 88, -7000, 77, -66
+)
 
 
 def test_bmp180_matches_the_example_of_the_data_sheet() -> None:
@@ -95,10 +98,29 @@ def test_compensation_is_that_of_the_data_sheets_step_by_step() -> None:
     for ut, up in product((400_000, 519_888, 600_000), (200_000, 415_148, 700_000)):
         expected = bmp280_by_the_data_sheet(c, ut, up)
         assert Bmp280(BMP280_EXAMPLE).compensate(ut, up) == pytest.approx(expected, rel=1e-12)
-    c = (27_000, 18_000, -100, 1000, -900, 120, 110, 25_000, 31_000, -99, 88, -7000, 77, -66)
-    chip = Bmp388(struct.pack(Bmp388.CALIBRATION[1], *c))
+    c = struct.unpack(Bmp388.CALIBRATION[1], BMP388_INVENTED)
+    chip = Bmp388(BMP388_INVENTED)
     for ut, up in product((6_000_000, 8_500_000, 10_000_000), (5_000_000, 7_000_000, 12_000_000)):
         assert chip.compensate(ut, up) == pytest.approx(bmp388_by_the_data_sheet(c, ut, up), rel=1e-12)
+
+
+def test_the_registers_are_those_of_the_data_sheets() -> None:
+    assert [chip.ID for chip in protocol.CHIPS] == [
+        (0xD0, (0x55,)),
+        (0xD0, (0x56, 0x57, 0x58, 0x60)),  # the last is a BME280
+        (0x00, (0x50, 0x60)),  # the last is a BMP390
+    ]
+    assert [chip.RESET[:2] for chip in protocol.CHIPS] == [(0xE0, 0xB6), (0xE0, 0xB6), (0x7E, 0xB6)]
+    assert all(0.010 <= chip.RESET[2] <= 0.1 for chip in protocol.CHIPS), "start-up takes 2 ms, or 10 ms"
+    # Filter; oversampling of the temperature and the pressure, and normal mode.
+    assert Bmp280.SETUP == ((0xF5, 2 << 2), (0xF4, 1 << 5 | 4 << 2 | 3))
+    # Oversampling of the pressure; output data rate; filter; normal mode with both sensors.
+    assert Bmp388.SETUP == ((0x1C, 3), (0x1D, 2), (0x1F, 2 << 1), (0x1B, 3 << 4 | 3))
+    temperature, pressure = Bmp180.STEPS
+    assert (temperature.register, temperature.command, pressure.register, pressure.command) == (0xF4, 0x2E, 0xF4, 0xF4)
+    assert 0.0045 <= temperature.wait <= 0.01, "4.5 ms"
+    assert 0.0255 <= pressure.wait <= 0.03, "25.5 ms"
+    assert [(step.command, step.wait) for step in (*Bmp280.STEPS, *Bmp388.STEPS)] == [(None, 0.0)] * 2
 
 
 def test_raw_bytes_are_assembled_in_the_order_of_the_chip() -> None:
@@ -139,6 +161,29 @@ def test_a_chip_that_has_not_measured_gives_no_value() -> None:
     for kind, virtual in ((Bmp280, bmp.Bmp280()), (Bmp388, bmp.Bmp388())):
         driver = kind(virtual.read(kind.CALIBRATION[0], kind.calibration_length()))
         assert driver.measured(virtual.read(kind.STEPS[0].data, 6)) is None
+
+
+@pytest.mark.parametrize(
+    ("chip", "raw", "nothing"),
+    [
+        (Bmp180(BMP180_EXAMPLE), "6cfa 5d2300", ("8000 5d2300", "6cfa 800000")),
+        (Bmp280(BMP280_EXAMPLE), "655ac0 7eed00", ("800000 7eed00", "655ac0 800000")),
+        (Bmp388(BMP388_INVENTED), "00d06a 20b381", ("000080 20b381", "00d06a 000080")),
+    ],
+)
+def test_a_measurement_of_one_quantity_or_of_another_length_gives_no_value(
+    chip: Chip, raw: str, nothing: tuple[str, str]
+) -> None:
+    assert chip.measured(bytes.fromhex(raw)) is not None
+    assert [chip.measured(bytes.fromhex(part)) for part in nothing] == [None, None]
+    assert chip.measured(bytes.fromhex(raw)[:-1]) is None
+    assert chip.measured(bytes.fromhex(raw) + b"\0") is None
+
+
+def test_a_calibration_that_makes_the_formula_fail_gives_no_value() -> None:
+    fields = list(struct.unpack(Bmp280.CALIBRATION[1], BMP280_EXAMPLE))
+    fields[3] = 0  # dig_P1, by which the pressure is divided
+    assert Bmp280(struct.pack(Bmp280.CALIBRATION[1], *fields)).measured(bytes.fromhex("655ac0 7eed00")) is None
 
 
 def test_an_empty_memory_is_not_a_calibration() -> None:
@@ -186,16 +231,35 @@ def test_the_altimeter_setting_shifts_only_the_altitude(clock: Clock) -> None:
     assert updates(air, 90000.0, 29.92, FAIL)["PALT"].flags == 0
 
 
+@pytest.mark.parametrize("setting", [0.0, -1.0, None, "30.1"])
+def test_without_an_altimeter_setting_the_altitude_is_that_of_the_standard_setting_and_bad(
+    clock: Clock, setting: object
+) -> None:
+    air = AirData(clock, 1.0)
+    found = {u.key: u for u in air.updates(20.0, 90_000.0, setting) or ()}
+    assert found["ALT"] == (
+        "ALT",
+        updates(air, 90_000.0, 29.92)["ALT"].value,
+        BAD,
+        "the altimeter setting is not good",
+    )
+    assert found["PALT"].flags == 0
+    assert set(found) == {"AIRPRESS", "PALT", "ALT", "VS"}, "the temperature has no key"
+
+
 def test_an_aircraft_on_the_ground_with_the_qnh_set_reads_its_elevation(clock: Clock) -> None:
     aircraft = Aircraft()
     values = updates(AirData(clock, 1.0), aircraft.pressure, aircraft.qnh)
     assert values["ALT"].value == pytest.approx(aircraft.altitude, abs=3.0)
 
 
+def pressure_at(feet: float) -> float:
+    return 101325.0 * math.pow(1.0 - 0.0065 * feet * 0.3048 / 288.15, 5.25588)
+
+
 def pressure_in_a_climb(seconds: float) -> float:
     """From 3000 ft at 600 ft/min."""
-    altitude = 3000.0 + 10.0 * seconds
-    return 101325.0 * math.pow(1.0 - 0.0065 * altitude * 0.3048 / 288.15, 5.25588)
+    return pressure_at(3000.0 + 10.0 * seconds)
 
 
 def test_the_vertical_speed_of_a_steady_climb_settles_at_its_rate(clock: Clock) -> None:
@@ -222,6 +286,64 @@ def test_missing_pressures_do_not_change_the_vertical_speed_of_a_steady_climb(cl
             assert speed.value == pytest.approx(600.0, abs=1.0)
             assert (speed.flags, speed.reason) == (0, "")
         clock.now += gap_s if n == 220 else 0.05
+
+
+def test_a_climb_shows_after_twice_the_time_constant(clock: Clock) -> None:
+    """As after two low-pass filters, one after the other."""
+    tau = 0.5
+    air = AirData(clock, tau)
+    for _ in range(300):
+        updates(air, pressure_at(3000.0))
+        clock.now += 0.01
+    for n in range(1, 201):
+        passed = 0.01 * n / tau
+        speed = updates(air, pressure_at(3000.0 + 0.1 * n))["VS"]
+        assert speed.value == pytest.approx(600.0 * (1.0 - (1.0 + passed) * math.exp(-passed)), abs=6.0)
+        clock.now += 0.01
+
+
+def test_the_vertical_speed_has_settled_after_four_time_constants(clock: Clock) -> None:
+    air = AirData(clock, 0.5)
+    clock.now = 100.0
+    flags = []
+    for _ in range(10):
+        flags.append(updates(air, 90_000.0)["VS"].flags)
+        clock.now += 0.25
+    assert flags == [BAD] * 8 + [0, 0]
+
+
+def test_two_pressures_at_the_same_time_do_not_change_the_vertical_speed(clock: Clock) -> None:
+    air = AirData(clock, 0.5)
+    for _ in range(50):
+        updates(air, pressure_in_a_climb(clock.now))
+        clock.now += 0.05
+    first = updates(air, pressure_in_a_climb(clock.now))["VS"]
+    assert updates(air, pressure_in_a_climb(clock.now))["VS"] == first
+
+
+@pytest.mark.parametrize(
+    ("seconds", "feet", "settles"),
+    [
+        (0.001, 50.4, False),
+        (0.001, 50.6, True),
+        (1.0, 549.5, False),
+        (1.0, 550.5, True),
+        (1.0, -549.5, False),
+        (1.0, -550.5, True),
+        (2.0, 0.0, False),
+        (2.01, 0.0, True),
+    ],
+)
+def test_what_is_a_leap_or_a_gap(clock: Clock, seconds: float, feet: float, settles: bool) -> None:
+    """No aircraft climbs 500 ft in a second; 50 ft are for gusts and noise."""
+    air = AirData(clock, 0.5)
+    clock.now = 64.0
+    for _ in range(40):
+        updates(air, pressure_at(3000.0))
+        clock.now += 0.125
+    updates(air, pressure_at(3000.0))
+    clock.now += seconds
+    assert (updates(air, pressure_at(3000.0 + feet))["VS"].reason == "settling") is settles
 
 
 def test_the_vertical_speed_starts_afresh_after_a_gap(clock: Clock) -> None:

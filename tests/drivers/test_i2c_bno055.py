@@ -89,6 +89,55 @@ def test_trims_are_added() -> None:
     assert values["ROLL"].value == pytest.approx(1.5)
     assert values["PITCH"].value == pytest.approx(-2.0)
     assert values["HEAD"].value == 350.0
+    assert decoded(Decoder("ndof", roll=10.0), sky=(-170, 0, -966))["ROLL"].value == pytest.approx(-180.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("up", "trim", "pitch"), [(979, 5.0, 90.0), (-979, -5.0, -90.0), (1020, 0.0, 90.0)])
+def test_no_pitch_is_steeper_than_vertical(up: int, trim: float, pitch: float) -> None:
+    assert decoded(Decoder("ndof", pitch=trim), sky=(0, up, 60))["PITCH"].value == pitch
+
+
+def test_the_rate_of_turn_is_about_the_vertical_however_the_aircraft_is_banked() -> None:
+    assert decoded(sky=(-981, 0, 0), rates=(16 * 10, 16 * 20, 16 * 30))["ROT"].value == pytest.approx(10.0, abs=0.01)
+    assert decoded(sky=(0, 981, 0), rates=(16 * 10, 16 * 20, 16 * 30))["ROT"].value == pytest.approx(-20.0, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("spike", "key", "steady", "moved"),
+    [
+        ({"heading": 16 * 90}, "HEAD", 0.0, 90.0),
+        ({"rates": (0, 0, -16 * 64)}, "ROT", 0.0, 64.0),
+        ({"force": (0, 0, 1962)}, "ANORM", 1.0, 2.0),
+        ({"sky": (0, 981, 0)}, "PITCH", 0.0, 90.0),
+    ],
+)
+def test_a_wrong_bit_in_one_reading_of_three_has_no_effect(
+    spike: dict[str, object], key: str, steady: float, moved: float
+) -> None:
+    """But the second one in a row is a movement."""
+    decoder = Decoder("ndof")
+    shown = [decoded(decoder, **what)[key].value for what in ({}, {}, spike, {}, spike, spike)]
+    assert shown == pytest.approx([steady, steady, steady, steady, moved, moved], abs=0.03)
+
+
+def test_a_heading_around_north_has_a_middle_too() -> None:
+    decoder = Decoder("ndof")
+    shown = [decoded(decoder, heading=16 * degrees)["HEAD"].value for degrees in (358, 2, 1)]
+    assert shown == pytest.approx([358.0, 0.0, 1.0])
+
+
+def test_earlier_readings_are_forgotten_when_the_chip_may_have_been_moved() -> None:
+    decoder = Decoder("ndof")
+    for _ in range(3):
+        decoded(decoder)
+    decoder.begin()
+    assert decoded(decoder, heading=16 * 90)["HEAD"].value == 90.0
+
+
+@pytest.mark.parametrize("changes", [(-1, 0), (1, 0), (0, -1), (0, 1)])
+def test_registers_of_another_length_are_refused(changes: tuple[int, int]) -> None:
+    parts = [(part + b"\0")[: len(part) + change] for part, change in zip(block(), changes, strict=True)]
+    assert Decoder("ndof").decode(*parts) is None
 
 
 def test_without_the_magnetometer_there_is_yaw_but_no_heading() -> None:
@@ -112,12 +161,31 @@ def test_an_uncalibrated_value_is_bad_and_says_what_to_do() -> None:
     assert decoder.trouble == ""
 
 
+@pytest.mark.parametrize(
+    ("calibration", "bad"),
+    [
+        (0b01_10_00_10, set()),  # as little as is enough
+        (0b01_01_11_10, {"ROLL", "PITCH", "HEAD", "ROT"}),
+        (0b00_10_11_10, {"ROLL", "PITCH", "HEAD", "ROT"}),
+        (0b01_10_11_01, {"HEAD"}),
+    ],
+)
+def test_how_far_the_calibration_must_be(calibration: int, bad: set[str]) -> None:
+    decoder = Decoder("ndof")
+    assert decoder.calibration == (0, 0, 0, 0), "before the first reading"
+    assert {key for key, u in decoded(decoder, calibration=calibration).items() if u.flags == BAD} == bad
+    assert bool(decoder.trouble) is bool(bad)
+
+
 def test_a_chip_without_sensor_fusion_fails_everything_with_the_reason() -> None:
     values = decoded(status=1, error=3)
     assert set(values) == {"ROLL", "PITCH", "HEAD", "ROT", "ANORM", "ALAT", "ALONG"}
     assert all(u.flags == FAIL and u.value is None for u in values.values())
     assert values["ROLL"].reason == "the sensor fusion is not running (status 1: the self-test failed)"
     assert decoded(status=0)["HEAD"].reason == "the sensor fusion is not running (status 0)"
+    reason = "the sensor fusion is not running (status 5: error 11)"
+    assert decoded(status=5, error=11)["HEAD"] == Update("HEAD", None, FAIL, reason)
+    assert set(decoded(Decoder("imu"), status=0)) == {"ROLL", "PITCH", "YAW", "ROT", "ANORM", "ALAT", "ALONG"}
 
 
 @pytest.mark.parametrize(
@@ -202,6 +270,10 @@ def test_frames_are_those_of_the_data_sheet() -> None:
     assert protocol.reply(b"\xee\x07") == (b"", 7)
     assert protocol.reply(b"\xbb\x02\x34\x12") == (b"\x34\x12", 1)
     assert protocol.reply(b"\xbb\x02\x34") is None
+    assert protocol.reply(b"\xbb") is None
+    assert protocol.reply(b"\xbb\x01\xee\xff") == (b"\xee", 1)
+    assert protocol.reply(b"\x00\x12\xee\x08") == (b"", 8)
+    assert protocol.reply(b"\x00\xbb\x01\x34") == (b"\x34", 1)
     assert protocol.reply(b"\x00\xee") is None
     assert protocol.reply(b"") is None
 

@@ -28,18 +28,22 @@ CHANNELS = [
 
 def test_requests_are_those_of_the_data_sheet() -> None:
     """Table 5-2 and figure 6-1: a start bit, single-ended or not, three bits of the channel."""
-    assert protocol.request("0") == (0x01, 0x80, 0x00)
-    assert protocol.request("7") == (0x01, 0xF0, 0x00)
-    assert protocol.request("0-1") == (0x01, 0x00, 0x00)
-    assert protocol.request("7-6") == (0x01, 0x70, 0x00)
-    assert len(protocol.INPUTS) == 16
+    assert {inputs: protocol.request(inputs) for inputs in protocol.INPUTS} == {
+        **{str(n): (0x01, 0x80 + 0x10 * n, 0x00) for n in range(8)},
+        **{
+            inputs: (0x01, 0x10 * n, 0x00)
+            for n, inputs in enumerate(("0-1", "1-0", "2-3", "3-2", "4-5", "5-4", "6-7", "7-6"))
+        },
+    }
 
 
 def test_the_result_is_the_last_ten_bits() -> None:
     assert protocol.counts(b"\xff\xfb\xff") == 1023
     assert protocol.counts(b"\x00\x02\x01") == 513
     assert protocol.counts(b"\xff\xff\xff") is None  # nothing pulls the line down
+    assert protocol.counts(b"\x00\x04\x00") is None
     assert protocol.counts(b"\x00") is None
+    assert protocol.counts(b"\x00\x02\x01\x00") is None
 
 
 @given(st.binary(max_size=5))
