@@ -50,7 +50,7 @@ KEYS = frozenset((*ALWAYS, *(key for keys in GROUPS.values() for key in keys)))
 GROUND_SYSTEM, GROUND_COMPONENT = 255, 190
 
 HEARTBEAT_LIMIT_S = 5.0  # after this much time without a heartbeat the vehicle is lost
-BETTER_LIMIT_S = 3.0  # after this much time without the better of two messages, the other is used
+BETTER_LIMIT_S = 2.5  # after this much time without the better of two messages, the other is used: before LAT is old
 FROZEN_S = 2.0  # the vehicle's clock may stand still for this long
 REBOOT_MS = 1000  # a time stamp that goes back by more is a restart; by less, a frame that was overtaken
 JUMP_MS = 5000  # so is one that advances by so much more than the time that has passed
@@ -418,12 +418,12 @@ class Decoder:
             return True
         if not self._is_news(self.vehicle, message.id, fields.get("time_boot_ms", 0), now, updates):
             return False
-        self.arrived[message.id] = now
         assert handler is not None
         for update in handler(frame, message, fields):
             if update.key in self._keys:
                 self._said.add(update.key)
                 updates.append(update)
+        self.arrived[message.id] = now
         return True
 
     def _is_vehicles(self, frame: Frame, now: float) -> bool:
@@ -473,7 +473,6 @@ class Decoder:
         self._wants_heartbeat = True
         self._restarted.append(now)
         if len(self._restarted) == RESTARTS and now - self._restarted[0] < CONFUSED_S:
-            self._restarted.clear()
             self.vehicle, self._confused_until = None, now + CONFUSED_S
 
     def _fail_all(self, reason: str) -> list[Update]:
@@ -587,19 +586,23 @@ class Decoder:
         yield self._measured("VS", message.known(fields, "climb"), 60.0 * FEET_PER_METRE)
 
     def _global_position(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
-        self._better_at[33] = self._clock()
+        keys: tuple[str, ...] = ()
+        # The receiver gives the position while this does not come steadily: it must not jump to and fro.
+        if self._comes(33) or not self._comes(24):
+            self._better_at[33] = self._clock()
+            keys = ("LAT", "LONG", "TRACK")
         vehicle, lat, lon = self._vehicle, fields["lat"], fields["lon"]
         if not lat and not lon:
             started = fields["hdg"] or fields["alt"]
-            for key in ("LAT", "LONG", "TRACK", "TALT", *(() if started else ("HEAD",))):
+            for key in (*keys, "TALT", *(() if started else ("HEAD",))):
                 yield Update(key, None, FAIL, NO_POSITION)
             if started:
                 yield self._measured("HEAD", message.known(fields, "hdg"), 0.01)
             return
         yield self._measured("HEAD", message.known(fields, "hdg"), 0.01)
         if vehicle.fix is not None and vehicle.fix < 2:
-            yield from (Update(key, None, FAIL, NO_FIX) for key in ("LAT", "LONG", "TRACK"))
-        else:
+            yield from (Update(key, None, FAIL, NO_FIX) for key in keys)
+        elif keys:
             yield self._measured("LAT", lat / 1e7)
             yield self._measured("LONG", lon / 1e7)
             yield self._track(math.hypot(fields["vx"], fields["vy"]) / 100.0, fields["vx"], fields["vy"])
@@ -615,7 +618,7 @@ class Decoder:
         if fix < 2:
             yield from (Update(key, None, FAIL, NO_FIX) for key in _FIX_KEYS)
             return
-        if 33 not in self._better_at:  # the position must not jump between them
+        if not self._has_better(33):
             if fields["lat"] or fields["lon"]:
                 yield self._measured("LAT", fields["lat"] / 1e7)
                 yield self._measured("LONG", fields["lon"] / 1e7)
@@ -711,6 +714,10 @@ class Decoder:
 
     def _has_better(self, message: int) -> bool:
         return self._clock() - self._better_at.get(message, -math.inf) < BETTER_LIMIT_S
+
+    def _comes(self, message: int) -> bool:
+        """Whether the vehicle sent this message before the present one, and lately."""
+        return self._clock() - self.arrived.get(message, -math.inf) < BETTER_LIMIT_S
 
     def _measured(self, key: str, value: float | None, factor: float = 1.0) -> Update:
         """The update for a number; None if the autopilot does not know it."""

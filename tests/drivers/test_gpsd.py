@@ -22,7 +22,19 @@ from fixgw import database
 from fixgw.clock import now
 from fixgw.database import BAD, FAIL
 from fixgw.drivers.gpsd import GpsdOptions, Plugin
-from fixgw.drivers.gpsd.protocol import ASK_S, FIX_KEYS, MAX_LINE, SILENCE_S, Client, without_place
+from fixgw.drivers.gpsd.protocol import (
+    ABSURD,
+    ASK_S,
+    FIX_KEYS,
+    MAX_LINE,
+    NO_FIX,
+    SILENCE_S,
+    STANDING,
+    STATUS,
+    TWO_DIMENSIONAL,
+    Client,
+    without_place,
+)
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.clock import Clock
@@ -32,8 +44,10 @@ from fixgw.hw_sim.devices.gpsd import DEVICE, Gpsd
 from fixgw.hw_sim.devices.nmea0183 import epoch, sentence
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.kit.anonymous import Shift
+from fixgw.kit.place import JUMPED, NOWHERE
 from fixgw.kit.raw import Heard
 from fixgw.kit.update import Update
+from fixgw.world import World
 
 VECTORS = json.loads((Path(__file__).parents[1] / "data" / "gpsd.json").read_text())["vectors"]
 FULL = next(v["line"] for v in VECTORS if v["name"] == "tpv.full_3d")
@@ -101,12 +115,23 @@ def test_the_status_decides_whether_the_position_is_good(status: int, flags: int
     assert bool(client.trouble) is bool(flags)
 
 
+@pytest.mark.parametrize(
+    ("mode", "status", "kind"),
+    [(3, 1, 3), (3, 2, 4), (3, 3, 5), (3, 4, 5), (3, 6, 3), (2, 2, 2), (2, 3, 2), (1, 2, 1), (0, 3, 0)],
+)
+def test_the_kind_of_the_fix(mode: int, status: int, kind: int, client: Client) -> None:
+    update = last(client.feed(tpv(mode=mode, status=status)))["GPS_FIX_TYPE"]
+    assert (update.value, update.flags) == (kind, BAD if mode < 2 else 0)
+
+
 def test_a_first_report_with_two_dimensions_leaves_the_altitude_alone(clock: Clock, client: Client) -> None:
     client.feed(tpv(1))
     clock.now += 1.0
     assert "TALT" not in last(client.feed(tpv(2, mode=2, altMSL=None, alt=None, altHAE=None)))
     assumed = last(client.feed(tpv(3, mode=2)))
-    assert {assumed[key].flags for key in ("TALT", "GPS_ELLIPSOID_ALT")} == {BAD}
+    for key in ("TALT", "GPS_ELLIPSOID_ALT"):
+        assert (assumed[key].flags, assumed[key].reason) == (BAD, TWO_DIMENSIONAL)
+    assert client.trouble == ""
     assert assumed["LAT"].flags == 0
     assert last(client.feed(tpv(2)))["TALT"].flags == 0
 
@@ -122,31 +147,121 @@ def test_what_is_no_longer_reported_fails_though_all_else_is(clock: Clock, clien
     assert all(update.flags == FAIL for update in failed.values())
 
 
+def test_satellites_may_be_reported_seldom_but_not_never_a_fix(clock: Clock) -> None:
+    client = Client(clock, attitude=True)
+    client.feed(line(**{"class": "SKY", "nSat": 7, "uSat": 5}))
+    client.feed(line(**{"class": "ATT", "pitch": 2.5}))
+    for second in range(1, 6):
+        client.feed(tpv(second))
+        assert [update.key for update in client.tick()] == (["PITCH"] if second == 4 else [])
+        clock.now += 1.0
+
+
+def test_an_attitude_without_positions_fails_when_it_stops(clock: Clock) -> None:
+    client = Client(clock, attitude=True)
+    client.feed(line(**{"class": "ATT", "pitch": 2.5}))
+    clock.now += SILENCE_S
+    assert client.tick() == []
+    clock.now += 0.1
+    assert client.tick() == [Update("PITCH", None, FAIL, "gpsd no longer reports it")]
+
+
 def test_the_magnetic_track_fails_with_the_true_one(client: Client) -> None:
     client.feed(tpv(1))
     updates = last(client.feed(tpv(2, track=None, magtrack=None)))
     assert updates["TRACK"].flags == updates["TRACKM"].flags == FAIL
+    assert updates["TRACK"].reason == STANDING
+    assert "TRACKM" not in last(client.feed(tpv(3, track=None, magtrack=None))), "it has failed already"
+    compass = last(client.feed(tpv(4, track=None)))
+    assert (compass["TRACK"].flags, compass["TRACKM"].flags) == (FAIL, 0)
+    assert "TRACK" not in last(client.feed(tpv(5, track=None, speed=None))), "as long as it does not stand"
+
+
+@pytest.mark.parametrize(
+    ("fields", "feet"),
+    [
+        ({"eph": 3.048, "epx": 30.48, "epy": 40.64}, 10.0),
+        ({"eph": None, "epx": 30.48, "epy": 40.64}, 500 / 3),
+        ({"eph": None, "epx": None}, None),
+        ({"eph": None, "epy": None}, None),
+    ],
+)
+def test_the_horizontal_error(fields: dict[str, Any], feet: float | None, client: Client) -> None:
+    update = last(client.feed(tpv(**fields))).get("GPS_ACCURACY_HORIZ")
+    assert (update and update.value) == (feet and pytest.approx(feet))
+
+
+def test_an_altitude_above_the_sea_is_preferred_to_one_of_old_gpsds(client: Client) -> None:
+    assert last(client.feed(tpv(altMSL=304.8, alt=1.0)))["TALT"].value == pytest.approx(1000.0)
 
 
 def test_a_position_of_zero_is_none(client: Client) -> None:
-    updates = last(client.feed(tpv(lat=0.0, lon=0.0)))
-    assert updates["LAT"] == Update("LAT", None, FAIL, client.trouble)
+    client.feed(tpv(1))
+    updates = last(client.feed(tpv(2, lat=0.0, lon=0.0)))
+    assert updates["LAT"] == Update("LAT", None, FAIL, NOWHERE)
+    assert client.trouble == NOWHERE
     assert updates["GS"].flags == FAIL
-    assert updates["TIMEZ"].flags == BAD
+    assert updates["TIMEZ"].flags == BAD, "the receiver has restarted, and so has its clock"
+    for zero in ({"lat": 0.0}, {"lon": 0.0}):
+        assert last(Client(Clock()).feed(tpv(**zero)))["LAT"].flags == 0
 
 
 def test_a_position_out_of_reach_is_doubted(clock: Clock, client: Client) -> None:
     client.feed(tpv(1))
     clock.now += 1.0
-    assert last(client.feed(tpv(2, lat=45.4)))["LAT"].flags == BAD
+    assert last(client.feed(tpv(2, lat=45.4)))["LAT"] == Update("LAT", 45.4, BAD, JUMPED)
+    assert last(client.feed(tpv(2, lat=45.4, status=5)))["LAT"].reason == STATUS[5][1]
+    assert last(client.feed(tpv(2, lat=90.0)))["LAT"].flags == BAD
+    assert last(client.feed(tpv(2, lon=180.0)))["LAT"].flags == BAD
+
+
+@pytest.mark.parametrize("absurd", [{"lat": 90.1}, {"lat": -95.0}, {"lon": 180.1}, {"lon": -181.0}, {"lat": None}])
+def test_from_an_impossible_position_nothing_jumps(absurd: dict[str, Any], client: Client) -> None:
+    updates = last(client.feed(tpv(1, **absurd)))
+    assert updates.keys() & {"LAT", "LONG"} == ({"LAT", "LONG"} if absurd != {"lat": None} else {"LONG"})
+    assert {updates[key].value for key in updates.keys() & {"LAT", "LONG"}} <= {None, -121.314166667}
+    assert client.counts["absurd values"] == (absurd != {"lat": None})
+    assert updates["GS"].flags == 0
+    assert last(client.feed(tpv(2)))["LAT"].flags == 0
+
+
+def test_how_far_an_aircraft_gets_is_told_by_the_receivers_time(client: Client) -> None:
+    """So that a recording may be played fast."""
+    client.feed(tpv(1))
+    assert last(client.feed(tpv(31, lat=44.46)))["LAT"].flags == 0
+    assert last(client.feed(tpv(lat=44.51, time=None)))["LAT"].flags == BAD
 
 
 def test_satellites_without_a_fix_are_bad(client: Client) -> None:
     sky = line(**{"class": "SKY", "nSat": 7, "uSat": 0})
     assert last(client.feed(sky))["GPS_SATS_VISIBLE"] == Update("GPS_SATS_VISIBLE", 7)
     client.feed(tpv(mode=1))
-    assert last(client.feed(sky))["GPS_SATS_VISIBLE"].flags == BAD
+    assert last(client.feed(sky))["GPS_SATS_VISIBLE"] == Update("GPS_SATS_VISIBLE", 7, BAD, NO_FIX)
+    assert last(client.feed(tpv(mode=1)))["GPS_SATS_TRACKED"] == Update("GPS_SATS_TRACKED", None, BAD, NO_FIX)
     assert client.feed(line(**{"class": "SKY", "hdop": 0.9})) == []
+    assert "GPS_SATS_VISIBLE" not in last(Client(Clock()).feed(tpv(mode=1)))
+
+
+def test_satellites_are_as_late_as_the_fix(clock: Clock, client: Client) -> None:
+    sky = line(**{"class": "SKY", "nSat": 7})
+    client.feed(tpv(1))
+    clock.now += 10.0
+    client.feed(tpv(1))
+    assert last(client.feed(sky))["GPS_SATS_VISIBLE"] == Update(
+        "GPS_SATS_VISIBLE", 7, BAD, "gpsd's reports are 10 s late"
+    )
+    clock.now += SILENCE_S + 0.1
+    assert last(client.tick())["GPS_SATS_VISIBLE"].flags == FAIL
+    assert last(client.feed(sky))["GPS_SATS_VISIBLE"].flags == 0, "that was long ago"
+
+
+def test_satellites_of_a_list_are_counted_unless_gpsd_has(client: Client) -> None:
+    listed = [{"used": True}, {"used": False}, {}]
+    for more, counts in (({}, [3, 1]), ({"nSat": 9}, [9, 1]), ({"uSat": 2}, [3, 2]), ({"nSat": -1}, [None, 1])):
+        updates = client.feed(line(**{"class": "SKY", "satellites": listed, **more}))
+        assert [update.value for update in updates] == counts
+        assert updates[0].flags == (0 if counts[0] else FAIL)
+    assert client.counts["absurd values"] == 1
 
 
 def test_the_time_is_bad_until_the_first_fix(client: Client) -> None:
@@ -154,10 +269,25 @@ def test_the_time_is_bad_until_the_first_fix(client: Client) -> None:
         "TIMEZ", "12:00:01", BAD, "no fix yet: the receiver's own clock"
     )
     client.feed(tpv(2))
-    assert last(client.feed(tpv(3, mode=1)))["TIMEZS"] == Update("TIMEZS", 3)
+    updates = last(client.feed(tpv(time="2026-07-15T23:59:58.7Z", mode=1)))
+    times = [updates[key].value for key in ("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS")]
+    assert times == ["23:59:58", 23, 59, 58]
+    assert updates["TIMEZS"].flags == 0
 
 
-@pytest.mark.parametrize("time", ["2026-02-30T12:00:00.000Z", "2026-07-15T24:00:00.000Z", "now", 5.0, "2026-07-15"])
+def test_the_time_is_as_good_as_the_fix(clock: Clock, client: Client) -> None:
+    simulated = last(client.feed(tpv(1, status=8)))["TIMEZ"]
+    assert (simulated.flags, simulated.reason) == (FAIL, STATUS[8][1])
+    client.feed(tpv(1))
+    clock.now += 2.5
+    late = last(client.feed(tpv(1)))["TIMEZS"]
+    assert late == Update("TIMEZS", 1, BAD, "gpsd's reports are 2 s late")
+    assert last(client.feed(tpv(4, status=5)))["TIMEZ"].flags == 0
+
+
+@pytest.mark.parametrize(
+    "time", ["2026-02-30T12:00:00Z", "2026-07-15T12:60:00.000Z", "2026-07-15T12:00:61Z", "now", 5.0, "2026-07-15"]
+)
 def test_an_impossible_time_is_none(time: str | float, client: Client) -> None:
     updates = last(client.feed(tpv(time=time)))
     assert "TIMEZ" not in updates
@@ -186,6 +316,22 @@ def test_a_true_heading_needs_the_variation(clock: Clock) -> None:
     assert client.feed(heading) == []
     client.feed(tpv())
     assert last(client.feed(heading))["HEAD"].value == pytest.approx(355.6)
+    for variation, degrees in ((None, 355.6), (181.0, 355.6), (-180.0, 190.0), (-181.0, 190.0), (180.0, 190.0)):
+        client.feed(tpv(magvar=variation))
+        assert last(client.feed(heading))["HEAD"].value == pytest.approx(degrees)
+
+
+@pytest.mark.parametrize(("key", "field"), [("HEAD", "mag"), ("PITCH", "pitch"), ("ROLL", "roll")])
+def test_a_sensor_of_attitude_says_whether_it_is_well(key: str, field: str, clock: Clock) -> None:
+    client = Client(clock, attitude=True, heading="magnetic")
+    angles = {"class": "ATT", "heading": 1.0, "pitch": 1.0, "roll": 1.0}
+    assert client.feed(line(**angles)) == [Update("HEAD", 1.0), Update("PITCH", 1.0), Update("ROLL", 1.0)]
+    updates = last(client.feed(line(**angles, **{f"{field}_st": "C"})))
+    assert {name for name, update in updates.items() if update.flags} == {key}
+    assert updates[key] == Update(key, 1.0, BAD, "the sensor reports 'C'")
+    name = "heading" if key == "HEAD" else field
+    assert last(client.feed(line(**{**angles, name: 400.0})))[key] == Update(key, None, FAIL, ABSURD)
+    assert client.counts["absurd values"] == 1
 
 
 def test_one_receiver_of_several_is_used(clock: Clock, client: Client) -> None:
@@ -200,6 +346,15 @@ def test_one_receiver_of_several_is_used(clock: Clock, client: Client) -> None:
     assert last(chosen.feed(tpv(2, device="/dev/ttyUSB1", lat=10.0)))["LAT"].flags == 0
     chosen.feed(line(**{"class": "DEVICES", "devices": [{"path": DEVICE}]}))
     assert chosen.trouble == "gpsd reports no position: it has no receiver /dev/ttyUSB1, but /dev/ttyUSB0"
+
+
+def test_a_report_that_names_no_receiver_is_of_the_one_that_is_used(client: Client) -> None:
+    for device, known in ((None, ""), (DEVICE, DEVICE), (None, DEVICE)):
+        assert last(client.feed(tpv(device=device)))["LAT"].flags == 0
+        assert client.device == known
+    assert client.counts["used"] == 3
+    client.feed(line(**{"class": "DEVICES", "devices": [{"path": "/dev/other"}]}))
+    assert client.trouble == "", "any will do"
 
 
 def test_another_receiver_is_used_once_the_first_is_silent(clock: Clock, client: Client) -> None:
@@ -249,8 +404,23 @@ def test_a_receiver_that_is_gone_loses_its_fix_at_once(client: Client) -> None:
     assert last(client.feed(tpv(2, device="/dev/ttyUSB1")))["LAT"].flags == 0, "any receiver will do"
 
 
+def test_before_the_first_report_any_receiver_that_goes_is_missed(client: Client) -> None:
+    client.feed(line(**{"class": "DEVICE", "path": DEVICE, "activated": 0}))
+    assert client.trouble == f"gpsd reports no position: its receiver {DEVICE} is gone"
+
+
+def test_of_many_receivers_five_are_named(clock: Clock) -> None:
+    client = Client(clock, device="/dev/nope")
+    client.feed(line(**{"class": "DEVICES", "devices": [{"path": f"/dev/{n}"} for n in range(9)]}))
+    assert client.trouble.endswith("no receiver /dev/nope, but /dev/0, /dev/1, /dev/2, /dev/3, /dev/4")
+
+
 def test_the_positions_of_a_poll_are_not_current(client: Client) -> None:
-    assert client.feed(line(**{"class": "POLL", "active": 1, "tpv": [json.loads(FULL)]})) == []
+    poll = line(**{"class": "POLL", "active": 1, "tpv": [json.loads(FULL)]})
+    assert client.feed(poll) == []
+    client.feed(tpv(1))
+    assert client.feed(poll + line(**{"class": "ERROR", "message": "no"})) == []
+    assert client.trouble == "", "while it reports there is nothing to ask"
 
 
 def test_a_receiver_that_gpsd_never_had_is_asked_for(clock: Clock, client: Client) -> None:
@@ -264,6 +434,10 @@ def test_a_receiver_that_gpsd_never_had_is_asked_for(clock: Clock, client: Clien
 def test_the_answer_error_is_shown(client: Client) -> None:
     client.feed(line(**{"class": "ERROR", "message": "No such device as /dev/nope\n"}))
     assert client.trouble == "gpsd reports no position: it answers 'No such device as /dev/nope'"
+    client.feed(line(**{"class": "ERROR", "message": "x" * 300}))
+    assert client.trouble == f"gpsd reports no position: it answers {'x' * 200!r}"
+    client.feed(tpv(mode=1))
+    assert client.trouble == NO_FIX
 
 
 def test_a_receiver_whose_time_stands_still_is_bad(clock: Clock, client: Client) -> None:
@@ -294,6 +468,26 @@ def test_a_receiver_may_set_its_clock_back(clock: Clock, client: Client) -> None
         assert last(client.feed(tpv(second)))["LAT"].flags == 0
 
 
+@pytest.mark.parametrize(
+    ("lags", "flags"),
+    [
+        ((0.0, 2.0, 2.0), 0),
+        ((0.0, 2.1), BAD),
+        ((3.0, 0.0, 2.1), BAD),  # the quickest counts
+        ((0.0, 1.5, 2.5), BAD),  # what is usual changes slowly
+        ((5.0, 5.0), 0),
+    ],
+)
+def test_a_report_is_late_if_others_were_two_seconds_quicker(
+    lags: tuple[float, ...], flags: int, clock: Clock, client: Client
+) -> None:
+    for second, lag in enumerate(lags, 1):
+        clock.now = 1000.0 + 10 * second + lag
+        updates = last(client.feed(tpv(10 * second)))
+    assert updates["LAT"].flags == flags
+    assert last(client.feed(tpv(10 * second, status=5)))["LAT"].reason == STATUS[5][1]
+
+
 def test_clocks_may_drift(clock: Clock, client: Client) -> None:
     for second in range(600):
         clock.now += 1.01
@@ -318,8 +512,12 @@ def test_a_line_without_an_end_is_given_up(client: Client) -> None:
         client.feed(b"x" * 4096)
     assert client.counts["too long"] == client.counts["received"] == 1
     client.feed(b"\n")
-    assert last(client.feed(tpv(1)))["LAT"].flags == 0
-    assert client.counts["received"] == 2
+    assert last(client.feed(b"\n \r\n" + tpv(1)))["LAT"].flags == 0
+    assert client.counts["received"] == 2, "an empty line is none"
+    assert client.refused == f"too long: {b'x' * 200!r}"
+    for length, why in ((MAX_LINE, "malformed"), (MAX_LINE + 1, "too long")):
+        client.feed(b"y" * length + b"\n")
+        assert client.refused == f"{why}: {b'y' * 200!r}"
 
 
 def test_after_lost_bytes_the_rest_of_a_line_is_not_read(client: Client) -> None:
@@ -350,6 +548,16 @@ def test_whatever_gpsd_reports_nothing_raises_and_the_counters_add_up(
     assert counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in client.REFUSALS)
 
 
+def test_one_report_after_much_garbage_is_enough() -> None:
+    db = packaged_database()
+    with World(db).hosting():
+        plugin = Plugin("gps", {})
+    plugin._new_protocol()
+    plugin.received(b"garbage\n" * 50)
+    plugin.received(tpv())
+    assert db.read("LAT").good
+
+
 # -- captures for others -----------------------------------------------------------------------------------------------
 
 
@@ -365,6 +573,20 @@ def test_a_capture_for_others_has_shifted_positions_and_as_many_bytes() -> None:
     assert b"TITANIC" not in second
     assert b"50.5" not in second
     assert json.loads(third)["lat"] == 0
+
+
+def test_what_else_tells_the_place_is_blanked_and_what_does_not_is_kept() -> None:
+    sky = b'{"class":"SKY","satellites":[{"PRN":1,"el":53.0,"az" : 280.0,"ss":36.0}],"ecefx":-2500000.12}'
+    kept = b'{"class" : "VERSION","release":"3.22"}\n{"class":"WATCH","enable":true}\n{"class":"SKY","hdop":0.9}'
+    assert without_place(kept, Shift(-20, 100)) == kept
+    clean = without_place(sky + b"\n" + b'{"no":"class"}', Shift(-20, 100))
+    report, rest = clean.split(b"\n")
+    assert len(clean) == len(sky) + 15
+    satellite = {"PRN": 1, "el": 0.0, "az": 0.0, "ss": 36.0}
+    assert json.loads(report) == {"class": "SKY", "satellites": [satellite], "ecefx": 0.0}
+    assert b"no" not in rest
+    (wide,) = (json.loads(without_place(b'{"class":"TPV","lat":1,"lon":-9.5}', Shift(-20, -100))),)
+    assert (wide["lat"], wide["lon"]) == (0, -110), "as far as there is room"
 
 
 def test_the_plugin_cleans_its_captures() -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import random
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,24 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
-from fixgw.database import BAD, FAIL
-from fixgw.drivers.mavlink import modes, protocol
+from fixgw.database import BAD, FAIL, Reading
+from fixgw.drivers.mavlink import Plugin, modes, protocol
 from fixgw.drivers.mavlink.anonymous import hide
 from fixgw.drivers.mavlink.frames import Framer, build
 from fixgw.drivers.mavlink.messages import BY_NAME, MESSAGES
 from fixgw.drivers.mavlink.protocol import Decoder
 from fixgw.hw_sim.aircraft import Aircraft
+from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.mavlink import MavlinkAutopilot
 from fixgw.kit import traffic
 from fixgw.kit.anonymous import Shift
+from fixgw.kit.units import KNOTS_PER_MPS
 from fixgw.kit.update import Update
+from fixgw.world import World
 
 DATA = Path(__file__).parents[1] / "data" / "mavlink"
 VECTORS = {vector["name"]: vector for vector in json.loads((DATA / "vectors.json").read_text())["vectors"]}
@@ -158,6 +163,16 @@ def test_a_flipped_bit_is_noticed(whole: bytes, data: st.DataObject) -> None:
     assert not [frame for frame in frames if frame.id in (26, 30)]
 
 
+def test_one_frame_after_much_noise_is_enough() -> None:
+    db = packaged_database()
+    with World(db).hosting():
+        plugin = Plugin("autopilot", {"port": "/dev/null"})
+    plugin._new_protocol()
+    plugin.received(b"\xfe\x20\x01\x01\x01\x00" * 50)
+    plugin.received(heartbeat() + data_of("attitude.v2"))
+    assert db.read("ROLL").good
+
+
 def test_wrong_flags_and_wrong_lengths_do_not_make_the_next_frame_wait() -> None:
     framer = Framer()
     assert len(list(framer.feed(b"\xfd\xfe\x22" + data_of("attitude.v2")))) == 1
@@ -199,6 +214,14 @@ def test_a_ground_station_is_not_the_vehicle() -> None:
     assert decoder.trouble == protocol.LOST
 
 
+@pytest.mark.parametrize("other", [{"type": 6}, {"type": 27}, {"autopilot": 8}, {"component": 156}])
+def test_only_an_autopilot_is_the_vehicle(other: dict[str, Any]) -> None:
+    decoder = Decoder(Clock())
+    assert decoder.feed(heartbeat(**other)) == []
+    assert decoder.vehicle is None
+    assert decoder.feed(heartbeat(system=2))
+
+
 def test_other_components_and_other_vehicles_are_ignored() -> None:
     clock = Clock()
     decoder = Decoder(clock)
@@ -210,6 +233,15 @@ def test_other_components_and_other_vehicles_are_ignored() -> None:
     decoder.feed(heartbeat(seq=1))
     clock.now += 2.0
     assert not decoder.trouble
+
+
+def test_another_autopilot_is_told_of_until_it_has_been_silent_for_five_seconds() -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    decoder.feed(heartbeat() + heartbeat(system=2))
+    for now, told in ((104.9, True), (105.0, False)):
+        clock.now = now
+        assert ("system 2" in decoder.trouble) is told
 
 
 def test_the_option_chooses_the_vehicle() -> None:
@@ -244,6 +276,18 @@ def test_without_heartbeats_everything_fails_until_there_is_one() -> None:
     assert latest(updates)["ROLL"].flags == 0
 
 
+def test_data_is_not_taken_for_longer_than_five_seconds_without_a_first_heartbeat() -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    assert "ROLL" in latest(decoder.feed(attitude(5)))
+    clock.now += 5.0
+    assert decoder.tick() == []
+    clock.now += 0.1
+    assert latest(decoder.tick())["ROLL"] == Update("ROLL", None, FAIL, protocol.LOST)
+    assert decoder.feed(attitude(5105)) == []
+    assert latest(decoder.feed(heartbeat() + attitude(5106)))["ROLL"].flags == 0
+
+
 def test_a_lost_vehicle_fails_what_it_said() -> None:
     clock = Clock()
     decoder = Decoder(clock)
@@ -274,12 +318,77 @@ def test_a_vehicle_that_repeats_itself_is_not_trusted() -> None:
     assert not decoder.trouble
 
 
+def test_a_clock_may_stand_still_for_two_seconds() -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    decoder.feed(heartbeat() + attitude(1000))
+    clock.now += 2.0
+    decoder.feed(attitude(1000))
+    assert decoder.tick() == []
+    clock.now += 0.1
+    assert {update.reason for update in decoder.tick()} == {protocol.FROZEN}
+    assert decoder.tick() == [], "once"
+
+
+def test_data_that_stops_does_not_stand_still() -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    decoder.feed(heartbeat() + attitude(1000))
+    for later_s, repeated in ((1.9, attitude(1000)), (1.0, b""), (2.0, b"")):
+        clock.now += later_s
+        decoder.feed(heartbeat() + repeated)
+        assert decoder.tick() == []
+
+
+def test_a_vehicle_that_stood_still_and_was_lost_begins_anew() -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    decoder.feed(heartbeat() + attitude(1000) + frame("COMMAND_ACK", command=511))
+    clock.now += 2.1
+    decoder.feed(attitude(1000))
+    assert latest(decoder.tick())["ROLL"].reason == protocol.FROZEN
+    clock.now += 3.0
+    assert latest(decoder.tick())["ROLL"].reason == protocol.LOST
+    assert latest(decoder.feed(heartbeat())).keys() == {"MAVSTATE", "MAVMODE"}
+    assert not decoder.trouble
+    assert not decoder.arrived
+    assert not decoder.acknowledged
+    assert latest(decoder.feed(attitude(7)))["ROLL"].flags == 0
+
+
 def test_a_frame_that_was_overtaken_is_left_out() -> None:
     decoder = Decoder(Clock())
     decoder.feed(heartbeat() + attitude(5000))
     assert decoder.feed(attitude(4900)) == []
     assert decoder.counts["late or repeated"] == 1
     assert decoder.counts["restarts"] == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "later_s", "then", "is_new", "restarts"),
+    [
+        (5000, 0.0, 4000, False, 0),
+        (5000, 0.0, 3999, False, 1),
+        (5000, 0.0, 10_000, True, 0),
+        (5000, 0.0, 10_001, False, 1),
+        (5000, 2.0, 12_000, True, 0),
+        (5000, 2.0, 12_001, False, 1),
+        (5000, 2.0, 6002, True, 0),  # the clocks may drift apart by 1 ms a second
+        (5000, 2.0, 5997, False, 0),
+    ],
+)
+def test_what_the_clock_of_the_vehicle_tells(
+    first: int, later_s: float, then: int, is_new: bool, restarts: int
+) -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    decoder.feed(heartbeat() + attitude(first))
+    clock.now += later_s
+    said = latest(decoder.feed(attitude(then)))
+    assert ("ROLL" in said and said["ROLL"].flags == 0) is is_new
+    assert decoder.counts["restarts"] == restarts
+    assert decoder.counts["late or repeated"] == (not is_new and not restarts)
+    assert (decoder.trouble == protocol.LATE) is (then == 5997)
 
 
 def test_data_that_waited_on_the_way_is_not_taken_for_fresh() -> None:
@@ -336,16 +445,74 @@ def test_two_autopilots_with_the_same_number_are_soon_not_taken_for_one(other: i
     assert not decoder.trouble
 
 
+@pytest.mark.parametrize(("within_s", "confused"), [(9.9, True), (10.0, False)])
+def test_three_restarts_within_ten_seconds_are_too_many(within_s: float, confused: bool) -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+    begin = clock.now
+    for after_s in (0.0, 1.0, within_s):
+        clock.now = begin + after_s
+        decoder.feed(heartbeat() + attitude(50_000) + attitude(1000))
+    assert decoder.counts["restarts"] == 3
+    assert (decoder.trouble == protocol.CONFUSED) is confused
+    clock.now += protocol.CONFUSED_S - 0.1
+    assert bool(decoder.feed(heartbeat())) is not confused
+    clock.now += 0.1
+    assert decoder.feed(heartbeat())
+
+
 def test_sequence_numbers_of_each_sender_are_followed_and_bounded() -> None:
     decoder = Decoder(Clock())
     decoder.feed(
         heartbeat(seq=250) + heartbeat(seq=2) + heartbeat(seq=2) + heartbeat(seq=1) + heartbeat(seq=2, system=3)
     )
     assert decoder.counts["lost"] == 7
-    for system in range(1, 256):
-        decoder.feed(heartbeat(system=system, component=9))
-    assert len(decoder._sequences) <= protocol.MAX_SENDERS
-    assert len(decoder._not_vehicles) <= protocol.MAX_SENDERS
+    for system in range(4, 256):
+        decoder.feed(heartbeat(system=system, type=6, seq=5) + heartbeat(system=system, type=6, seq=7))
+    assert decoder.counts["lost"] == 7 + protocol.MAX_SENDERS - 2
+    assert len(decoder._sequences) == len(decoder._not_vehicles) == protocol.MAX_SENDERS
+
+
+@pytest.mark.parametrize(
+    ("sequence", "lost"), [((0, 1, 2), 0), ((0, 2, 3), 1), ((0, 128, 129), 127), ((0, 129, 1), 0), ((0, 0, 1), 0)]
+)
+def test_a_large_gap_in_the_sequence_is_a_frame_that_was_overtaken(sequence: tuple[int, ...], lost: int) -> None:
+    decoder = Decoder(Clock())
+    decoder.feed(b"".join(heartbeat(seq=n) for n in sequence))
+    assert decoder.counts["lost"] == lost
+
+
+def test_acknowledgements_for_us_are_kept_and_no_others() -> None:
+    decoder = Decoder(Clock())
+    decoder.feed(heartbeat())
+    for target, component in ((255, 1), (0, 1), (254, 1), (255, 2)):
+        decoder.feed(frame("COMMAND_ACK", command=511, result=target % 4, target_system=target, component=component))
+    assert [*decoder.acknowledged] == [(511, 3), (511, 0)]
+    assert decoder.counts["used"] == 3
+    for n in range(40):
+        decoder.feed(frame("COMMAND_ACK", command=n))
+    assert [*decoder.acknowledged] == [(n, 0) for n in range(24, 40)]
+
+
+def test_after_lost_bytes_the_rest_of_a_frame_is_not_read() -> None:
+    decoder = Decoder(Clock())
+    whole = heartbeat() + attitude(5)
+    decoder.feed(whole[:-5])
+    decoder.interrupt()
+    assert decoder.feed(whole[-5:]) == []
+    assert "ROLL" in latest(decoder.feed(attitude(6)))
+
+
+def test_the_answers_have_the_version_of_the_heartbeats() -> None:
+    decoder = Decoder(Clock())
+    decoder.feed(attitude(5))
+    assert decoder.vehicle is not None
+    assert decoder.vehicle.version == 2
+    assert not decoder.vehicle.is_arduplane
+    for version in (1, 2):
+        decoder.feed(heartbeat(version=version))
+        assert decoder.vehicle.version == version
+        assert decoder.vehicle.is_arduplane
 
 
 # -- what is bad or failed ---------------------------------------------------------------------------------------------
@@ -368,12 +535,109 @@ def test_without_a_fix_there_is_no_position() -> None:
     assert latest(decoder.feed(fixed + position(200)))["LAT"].value == 44.0
 
 
+def test_without_a_position_the_estimate_still_has_a_heading() -> None:
+    for more, keys in (({"hdg": 9000}, {"HEAD": 90.0}), ({"alt": 1}, {"HEAD": 0.0}), ({}, {})):
+        nowhere = {"lat": 0, "lon": 0, "alt": 0, "hdg": 0, **more}
+        updates = latest(Decoder(Clock()).feed(position(100, **nowhere)))
+        assert {key: update.value for key, update in updates.items() if not update.flags} == keys
+        assert updates.keys() == {"LAT", "LONG", "TRACK", "TALT", "HEAD"}
+        assert {update.reason for update in updates.values() if update.flags} == {protocol.NO_POSITION}
+    for lat, lon in ((0, 1), (1, 0)):
+        assert latest(Decoder(Clock()).feed(position(100, lat=lat, lon=lon)))["LAT"].flags == 0
+
+
+@pytest.mark.parametrize("fix", range(9))
+def test_the_kinds_of_fixes(fix: int) -> None:
+    updates = latest(Decoder(Clock()).feed(gps(fix, alt_ellipsoid=3048, h_acc=3048, v_acc=6096, vel_acc=1000)))
+    assert updates["GPS_FIX_TYPE"].value == (0, 1, 2, 3, 4, 5, 5, 3, 3)[fix]
+    assert (updates["GPS_SATS_TRACKED"].value, updates["GPS_SATS_VISIBLE"].value) == (9, 9)
+    accuracies = {"GPS_ACCURACY_HORIZ": 10.0, "GPS_ACCURACY_VERTICAL": 20.0, "GPS_ACCURACY_SPEED": 3600 / 1852}
+    for key, value in {"LAT": 45.0, "LONG": -87.0, "TRACK": 90.0, **accuracies}.items():
+        assert updates[key] == Update(key, *((None, FAIL, protocol.NO_FIX) if fix < 2 else (pytest.approx(value),)))
+    reason = protocol.NO_FIX if fix < 2 else protocol.NO_2D_HEIGHT if fix == 2 else ""
+    height = updates["GPS_ELLIPSOID_ALT"]
+    assert (height.value, height.reason) == (None if reason else pytest.approx(10.0), reason)
+
+
+def test_a_fix_of_a_later_definition_and_unknown_satellites() -> None:
+    updates = latest(Decoder(Clock()).feed(gps(9, satellites_visible=255)))
+    assert updates["GPS_FIX_TYPE"].value == 3
+    assert updates["GPS_SATS_TRACKED"] == Update("GPS_SATS_TRACKED", None, FAIL, protocol.UNKNOWN)
+    assert updates["GPS_ACCURACY_HORIZ"].reason == protocol.UNKNOWN
+
+
+@pytest.mark.parametrize("fix", [1, 2])
+def test_the_estimate_has_a_position_and_a_speed_from_a_two_dimensional_fix_on(fix: int) -> None:
+    flight = position(100) + frame("VFR_HUD", groundspeed=50.0)
+    updates = latest(Decoder(Clock()).feed(gps(fix) + flight))
+    assert {updates[key].flags for key in ("LAT", "LONG", "TRACK", "GS")} == {FAIL if fix == 1 else 0}
+    assert updates["TALT"].flags == updates["HEAD"].flags == 0
+
+
+@pytest.mark.parametrize(
+    ("course", "speed", "track"),
+    [
+        *((0, 50, 0.0), (9000, 50, 90.0), (27130, 5366, 271.3), (18000, 65535, 180.0)),
+        *((9000, 49, protocol.SLOW), (65535, 5000, protocol.UNKNOWN)),
+    ],
+)
+def test_the_track_of_the_receiver(course: int, speed: int, track: float | str) -> None:
+    update = latest(Decoder(Clock()).feed(gps(cog=course, vel=speed)))["TRACK"]
+    assert update.reason or update.value == (track if isinstance(track, str) else pytest.approx(track))
+    assert (update.value is None) is isinstance(track, str)
+
+
+@pytest.mark.parametrize(
+    ("vx", "vy", "track"),
+    [(50, 0, 0.0), (0, -50, 270.0), (30, 40, 53.130), (-300, -300, 225.0), (49, 0, None), (0, -49, None)],
+)
+def test_the_track_of_the_estimate(vx: int, vy: int, track: float | None) -> None:
+    update = latest(Decoder(Clock()).feed(position(100, vx=vx, vy=vy)))["TRACK"]
+    assert update.value == (None if track is None else pytest.approx(track, abs=0.001))
+    assert update.reason == ("" if track is not None else protocol.SLOW)
+
+
 def test_a_fix_at_zero_zero_is_none() -> None:
     decoder = Decoder(Clock())
     somewhere, nowhere = (frame("GPS_RAW_INT", fix_type=3, lat=lat, lon=lat, alt_ellipsoid=1) for lat in (440000000, 0))
     assert latest(decoder.feed(heartbeat() + somewhere))["LAT"].value == 44.0
     updates = latest(decoder.feed(nowhere))
     assert updates["LAT"].flags & updates["LONG"].flags & FAIL
+
+
+def gps(fix: int = 3, **more: Any) -> bytes:
+    fields = {"lat": 450000000, "lon": -870000000, "vel": 5000, "cog": 9000, "satellites_visible": 9}
+    version = more.pop("version", 2)
+    return frame("GPS_RAW_INT", version=version, fix_type=fix, **{**fields, **more})
+
+
+ESTIMATE, RECEIVER = [44.0, -88.0, 0.0], [45.0, -87.0, 90.0]
+
+
+def test_the_receiver_gives_the_position_while_the_estimate_does_not_come_steadily() -> None:
+    clock = Clock()
+    decoder = Decoder(clock)
+
+    def fly(rounds: int, every: int, receiver: bytes = gps()) -> list[Any]:
+        """What LAT, LONG and TRACK were in so many rounds of 0.25 s, with the estimate in every so many of them."""
+        said: list[Any] = []
+        for n in range(1, rounds + 1):
+            clock.now += 0.25
+            estimate = position(round(clock.now * 1000)) if every and not n % every else b""
+            updates = decoder.feed(heartbeat() + receiver + estimate)
+            said += [u.value for u in updates if u.key in ("LAT", "LONG", "TRACK")]
+            assert (latest(updates).keys() >= {"HEAD", "TALT"}) is bool(estimate), "which has no other source"
+        return said
+
+    assert fly(5, 0) == pytest.approx(RECEIVER * 5)
+    assert fly(5, 1) == pytest.approx(RECEIVER * 2 + ESTIMATE * 4), "the second one shows that it comes"
+    assert fly(10, 5) == pytest.approx(ESTIMATE * 2), "once in 1.25 s"
+    assert fly(9, 0) == [], "the position must not jump at every gap"
+    assert fly(3, 0) == pytest.approx(RECEIVER * 3), "and must not become old"
+    assert fly(33, 10) == pytest.approx(RECEIVER * 33), "every 2.5 s is not steadily"
+    assert fly(8, 0) == pytest.approx(RECEIVER * 8)
+    assert fly(3, 1) == pytest.approx(RECEIVER * 2 + ESTIMATE * 2)
+    assert fly(60, 20, b"") == pytest.approx(ESTIMATE * 3), "but better than none"
 
 
 @pytest.mark.parametrize(
@@ -402,6 +666,16 @@ def sys_status(present: int, health: int) -> bytes:
     names = (f"onboard_control_sensors_{what}" for what in ("present", "enabled", "health"))
     fields: dict[str, Any] = dict(zip(names, (present, present, health), strict=True))
     return frame("SYS_STATUS", **fields)
+
+
+def test_a_sensor_that_is_missing_or_off_is_not_unhealthy() -> None:
+    for present, enabled in ((0, 0x20003F), (0x20003F, 0x10)):
+        fields = {f"onboard_control_sensors_{what}": n for what, n in (("present", present), ("enabled", enabled))}
+        decoder = Decoder(Clock())
+        decoder.feed(heartbeat() + frame("SYS_STATUS", **fields))
+        assert ("airspeed sensor" in decoder.trouble) is (present > 0)
+        decoder.feed(frame("SYS_STATUS", **fields, onboard_control_sensors_health=0x10))
+        assert not decoder.trouble
 
 
 @pytest.mark.parametrize("variance", [1.0, 1.1, math.nan])
@@ -450,10 +724,15 @@ def test_an_unhealthy_or_missing_airspeed_sensor_makes_the_airspeed_bad() -> Non
     ("sensors", "status", "armed", "state"),
     [
         (0x10000000, 3, False, "ERROR"),
+        (0x10000000, 4, True, "ARMED"),
+        (0x10000000, 2, False, "INIT"),
+        (0, 0, False, "INIT"),
+        (0, 2, False, "INIT"),
         (0, 3, False, "DISARMED"),
         (0, 1, False, "INIT"),
         (0, 4, True, "ARMED"),
         (0, 5, True, "ERROR"),
+        (0, 8, False, "ERROR"),
     ],
 )
 def test_the_state(sensors: int, status: int, armed: bool, state: str) -> None:
@@ -462,6 +741,24 @@ def test_the_state(sensors: int, status: int, armed: bool, state: str) -> None:
     assert latest(decoder.feed(heartbeat(system_status=status, armed=armed)))["MAVSTATE"].value == state
     disarmed = latest(decoder.feed(sys_status(sensors, sensors) + heartbeat(system_status=4)))
     assert disarmed["MAVSTATE"].value == "DISARMED", "it never goes away"
+
+
+@pytest.mark.parametrize(
+    ("status", "trouble"), [(4, ""), (5, "critical"), (6, "emergency"), (7, "powering off"), (8, "terminating")]
+)
+def test_distress_is_told(status: int, trouble: str) -> None:
+    decoder = Decoder(Clock())
+    decoder.feed(heartbeat(system_status=status))
+    assert decoder.trouble == (trouble and f"the autopilot reports: {trouble}")
+    assert decoder.vehicle is not None
+    assert decoder.vehicle.state == ("ERROR" if trouble else "DISARMED")
+
+
+def test_before_the_first_heartbeat_the_vehicle_is_in_no_state() -> None:
+    decoder = Decoder(Clock())
+    decoder.feed(attitude(5))
+    assert decoder.vehicle is not None
+    assert (decoder.vehicle.state, decoder.vehicle.mode, decoder.vehicle.armed) == ("INIT", "", False)
 
 
 def test_impossible_and_unknown_values_fail() -> None:
@@ -480,7 +777,25 @@ def test_slow_speeds() -> None:
     updates = latest(Decoder(Clock()).feed(slow + position(100, vx=10)))
     assert (updates["IAS"].value, updates["GS"].value) == (0.0, 0.0)
     assert updates["TRACK"].reason == protocol.SLOW
-    assert latest(Decoder(Clock(), min_airspeed=5.0).feed(slow))["IAS"].value == pytest.approx(9.72, abs=0.01)
+    for least in (5.0, 5.0 * KNOTS_PER_MPS):
+        updates = latest(Decoder(Clock(), min_airspeed=least).feed(slow))
+        assert updates["IAS"].value == pytest.approx(9.72, abs=0.01)
+    faster = latest(Decoder(Clock()).feed(frame("VFR_HUD", airspeed=5.2, groundspeed=1.6)))
+    assert (faster["IAS"].value, faster["GS"].value) == pytest.approx((10.11, 3.11), abs=0.01)
+    assert latest(Decoder(Clock()).feed(frame("VFR_HUD", groundspeed=1.5)))["GS"].value == 0.0
+
+
+def test_the_rate_of_turn_comes_from_the_gyroscopes() -> None:
+    for roll, pitch, q, r, turn in (
+        (0.0, 0.0, 0.3, 0.1, 0.1),
+        (math.pi / 2, 0.0, 0.3, 0.1, 0.3),
+        (math.pi / 6, math.pi / 3, 0.2, 0.1, (0.1 + 0.0866025) * 2),
+        (0.0, math.pi / 2, 0.0, 0.1, 1.0),  # straight up there is no heading that turns
+    ):
+        updates = latest(Decoder(Clock()).feed(attitude(5, roll, pitch=pitch, pitchspeed=q, yawspeed=r)))
+        assert updates["ROT"].value == pytest.approx(math.degrees(turn), rel=1e-5)
+    unknown = latest(Decoder(Clock()).feed(attitude(5, pitchspeed=math.nan)))
+    assert {key: update.reason for key, update in unknown.items() if update.flags} == {"ROT": protocol.UNKNOWN}
 
 
 def test_the_pressure_is_corrected() -> None:
@@ -489,12 +804,71 @@ def test_the_pressure_is_corrected() -> None:
     )
     assert updates["AIRPRESS"].value == 99850.0
     assert updates["PALT"].value == pytest.approx(405.2, abs=0.1)
+    standard = frame("SCALED_PRESSURE", time_boot_ms=5, press_abs=1013.25, press_diff=math.nan)
+    updates = latest(Decoder(Clock()).feed(standard))
+    assert (updates["AIRPRESS"].value, updates["PALT"].value) == pytest.approx((101_325.0, 0.0))
+    assert updates["DIFFAIRPRESS"].reason == protocol.UNKNOWN
+    unknown = frame("SCALED_PRESSURE", time_boot_ms=5, press_abs=math.nan)
+    failed = latest(Decoder(Clock()).feed(unknown))
+    assert {failed[key].reason for key in ("AIRPRESS", "PALT")} == {protocol.UNKNOWN}
 
 
 def test_only_the_groups_that_are_on_are_written() -> None:
     decoder = Decoder(Clock(), keys=protocol.GROUPS["accel"])
     updates = decoder.feed(heartbeat() + attitude(100) + position(100) + data_of("scaled_imu.v2"))
     assert latest(updates).keys() == {"ALAT", "ALONG", "ANORM", "MAVSTATE", "MAVMODE"}
+    assert decoder.counts["ignored"] == 1, "the attitude; the position has the altitude for waypoints"
+    assert decoder.arrived.keys() == {26, 33}
+
+
+def test_what_says_more_than_its_keys_is_always_read() -> None:
+    decoder = Decoder(Clock(), keys=protocol.GROUPS["accel"])
+    servos = frame("SERVO_OUTPUT_RAW", servo1_raw=1500) + frame("SERVO_OUTPUT_RAW", port=1, servo1_raw=1600)
+    updates = decoder.feed(heartbeat() + gps(2) + position(100, alt=7) + servos + sys_status(0x3F, 0x3E))
+    assert latest(updates).keys() == {"MAVSTATE", "MAVMODE"}
+    vehicle = decoder.vehicle
+    assert vehicle is not None
+    assert (vehicle.fix, vehicle.altitude_mm) == (2, (7, 100.0))
+    assert vehicle.servos is not None
+    assert vehicle.servos["servo1_raw"] == 1500
+    assert decoder.trouble == "the autopilot's gyroscopes: not healthy"
+    decoder.feed(sys_status(0x3F, 0x3F) + frame("EKF_STATUS_REPORT", flags=0x33E))
+    assert decoder.trouble == "the autopilot does not trust its attitude"
+
+
+#: How often to ask for each message, in hertz, and the groups whose keys it has.
+ASKED = {
+    1: (1.0, set(protocol.GROUPS)),
+    24: (5.0, {"gps", "groundspeed"}),
+    26: (5.0, {"accel"}),
+    29: (5.0, {"pressure", "ahrs"}),
+    30: (10.0, {"ahrs"}),
+    33: (5.0, {"gps", "ahrs"}),
+    36: (2.5, set()),
+    62: (2.0, {"navigation"}),
+    74: (5.0, {"airspeed", "groundspeed", "ahrs"}),
+    132: (5.0, {"rangefinder"}),
+    147: (1.0, {"battery"}),
+    173: (5.0, {"rangefinder"}),
+    193: (1.0, {"ahrs", "gps", "groundspeed"}),
+    225: (5.0, {"engine"}),
+    226: (2.0, {"engine"}),
+    11020: (10.0, {"aoa"}),
+}
+
+
+@pytest.mark.parametrize("group", protocol.GROUPS)
+def test_each_group_asks_for_the_messages_with_its_keys(group: str) -> None:
+    asked = protocol.intervals(protocol.GROUPS[group])
+    assert {message: 1e6 / us for message, us in asked.items()} == {
+        message: rate for message, (rate, groups) in ASKED.items() if group in groups
+    }
+
+
+def test_trims_and_every_key_ask_for_what_they_need() -> None:
+    assert protocol.intervals(("TRIMP",)) == protocol.intervals(("TRIMY",)) == {36: 400_000}
+    assert protocol.intervals(()) == {}
+    assert protocol.intervals(protocol.KEYS).keys() | {36} == ASKED.keys()
 
 
 @pytest.mark.parametrize(
@@ -535,6 +909,26 @@ def test_batteries_and_engines_are_read_in_the_units_of_the_keys() -> None:
     assert sick.keys() == {"TACH1", "MAP1", "CHT11", "EGT11", "FUELF1"}
 
 
+def test_the_supply_of_the_autopilot() -> None:
+    system, unknown = (latest(Decoder(Clock()).feed(data_of(name))) for name in ("sys_status.v1", "battery.unknown"))
+    assert (system["VOLT"].value, system["CURRNT"].value) == pytest.approx((12.587, 15.3))
+    assert unknown["VOLT"].reason == unknown["CURRNT"].reason == protocol.UNKNOWN
+    many = bytearray(BY_NAME["BATTERY_STATUS"].encode({"current_battery": -1}))
+    for cells, at, count in ((4000, 10, 10), (3000, 41, 4)):  # the first ten and the rest
+        struct.pack_into(f"<{count}H", many, at, *[cells] * count)
+    updates = latest(Decoder(Clock()).feed(build(BY_NAME["BATTERY_STATUS"], bytes(many), 1, 1, 0)))
+    assert updates["VOLT"].value == pytest.approx(52.0)
+    assert updates["CURRNT"].reason == protocol.UNKNOWN
+    none = latest(Decoder(Clock()).feed(frame("BATTERY_STATUS", current_battery=100)))
+    assert none["VOLT"].reason == protocol.UNKNOWN
+
+
+def test_a_revolution_counter_that_is_missing_or_stands() -> None:
+    for rpm, value in ((-1.0, None), (0.0, 0.0), (2412.0, 2412.0)):
+        update = latest(Decoder(Clock()).feed(frame("RPM", rpm1=rpm)))["TACH1"]
+        assert (update.value, update.reason) == (value, protocol.UNKNOWN if value is None else "")
+
+
 def test_a_second_battery_does_not_hide_the_first() -> None:
     decoder = Decoder(Clock())
     decoder.feed(heartbeat() + frame("BATTERY_STATUS", id=1))
@@ -543,10 +937,16 @@ def test_a_second_battery_does_not_hide_the_first() -> None:
 
 def test_a_sensor_that_looks_sideways_or_out_of_range_is_no_height() -> None:
     fields = {"min_distance": 20, "max_distance": 5000, "current_distance": 3140, "orientation": 25}
-    for change, flags in (({}, 0), ({"current_distance": 6000}, FAIL), ({"signal_quality": 1}, FAIL)):
+    changes: list[tuple[dict[str, int], int]] = [({}, 0), ({"signal_quality": 1}, FAIL), ({"signal_quality": 2}, 0)]
+    changes += [({"current_distance": cm}, flags) for cm, flags in ((19, FAIL), (20, 0), (5000, 0), (5001, FAIL))]
+    for change, flags in changes:
         updates = latest(Decoder(Clock()).feed(frame("DISTANCE_SENSOR", **{**fields, **change})))
         assert updates["AGL"].flags == flags
-    assert not Decoder(Clock()).feed(frame("DISTANCE_SENSOR", **{**fields, "orientation": 0}))
+    decoder, range_finder = Decoder(Clock()), frame("RANGEFINDER", distance=30.48)
+    assert not decoder.feed(frame("DISTANCE_SENSOR", **{**fields, "orientation": 0}))
+    assert latest(decoder.feed(range_finder))["AGL"].value == pytest.approx(100.0)
+    assert latest(decoder.feed(frame("DISTANCE_SENSOR", **fields)))["AGL"].value == pytest.approx(103.018, abs=0.001)
+    assert decoder.feed(range_finder) == [], "it does not know its limits"
 
 
 def test_a_text_in_parts_is_joined() -> None:
@@ -557,6 +957,28 @@ def test_a_text_in_parts_is_joined() -> None:
     (*_, last) = [update for part in autopilot._answers for update in decoder.feed(part)]
     assert last == Update("MAVMSG", words.strip())
     assert decoder.feed(autopilot._answers[2])[0:] == [], "without the part before it"
+
+
+def text_part(number: int, part: int, text: str) -> bytes:
+    payload = struct.pack("<B50sHB", 6, text.encode(), number, part)
+    return build(BY_NAME["STATUSTEXT"], payload, 1, 1, 0)
+
+
+def test_the_parts_of_different_texts_are_not_mixed_up() -> None:
+    decoder = Decoder(Clock())
+
+    def said(number: int, part: int, text: str) -> list[Any]:
+        return [update.value for update in decoder.feed(text_part(number, part, text))]
+
+    assert said(1, 1, "no beginning") == said(1, 0, "") == []
+    assert said(3, 0, "one ") == ["one"]
+    assert said(0, 0, "short\n\x07\x7f!") == ["short   !"]
+    assert said(3, 1, "text") == ["one text"]
+    assert said(4, 2, "of another") == said(3, 3, "too far") == said(0, 0, " \t") == []
+    assert said(3, 2, "!") == ["one text!"]
+    for part in range(6):
+        (text,) = said(9, part, "x" * 50)
+        assert len(text) == min(50 * (part + 1), 200)
 
 
 def report(**more: Any) -> traffic.Target | None:
@@ -596,12 +1018,59 @@ def test_what_is_not_valid_of_a_target_is_not_zero() -> None:
     assert level is not None
     assert level.vertical_speed_fpm is None
     assert (report(tslc=5) is None, report(tslc=6) is None) == (False, True)
+    decoder = Decoder(Clock())
+    assert decoder.feed(frame("ADSB_VEHICLE", tslc=6) + frame("ADSB_VEHICLE", tslc=5, system=9, component=156)) == []
+    assert [age_s for _, age_s in decoder.traffic] == [5.0]
+    assert (decoder.counts["used"], decoder.counts["ignored"]) == (1, 1)
     nowhere = report(lat=0, lon=0)
     assert nowhere is not None
     assert nowhere.lat is nowhere.lon is None
+    for place in ({"lat": 900000001}, {"lon": -1800000001}, {"lon": 2**31 - 1}, {"flags": 62}):
+        beyond = report(**place)
+        assert beyond is not None
+        assert beyond.lat is beyond.lon is None
     simulated = report(flags=127)
     assert simulated is not None
     assert simulated.source == "sim/"
+
+
+@pytest.mark.parametrize(
+    ("flags", "known"),
+    [
+        (1, {"lat", "lon"}),
+        (2, {"altitude_ft"}),
+        (4, {"track_deg"}),
+        (8, {"ground_speed_kt", "vertical_speed_fpm"}),  # as older senders do
+        (16, {"callsign"}),
+        (32, {"squawk"}),
+        (128, {"vertical_speed_fpm"}),
+    ],
+)
+def test_the_flags_say_what_is_known_of_a_target(flags: int, known: set[str]) -> None:
+    target, nothing = report(flags=flags), report(flags=0)
+    assert target is not None
+    assert nothing is not None
+    assert {name for name, value in target._asdict().items() if value != getattr(nothing, name)} == known
+
+
+@pytest.mark.parametrize(
+    ("field", "sent", "name", "value"),
+    [
+        ("ICAO_address", 0x3A9704D, "address", 0xA9704D),
+        ("callsign", "N12 3AB\u00e9~", "callsign", "N123AB"),
+        ("callsign", " ", "callsign", None),
+        ("squawk", 21, "squawk", "0021"),
+        ("heading", 0, "track_deg", 0.0),
+        ("altitude", -304800, "altitude_ft", -1000.0),
+    ],
+)
+def test_the_numbers_of_a_target(field: str, sent: Any, name: str, value: Any) -> None:
+    target = report(**{field: sent})
+    assert target is not None
+    assert getattr(target, name) == (pytest.approx(value) if isinstance(value, float) else value)
+    level = report(flags=128, ver_velocity=0)
+    assert level is not None
+    assert level.vertical_speed_fpm == 0.0
 
 
 def test_a_capture_for_others_has_other_positions_and_no_texts() -> None:
@@ -655,8 +1124,17 @@ def test_the_virtual_autopilot_reports_the_aircraft(version: int) -> None:
         assert updates[key].value == pytest.approx(truth[key], rel=1e-3, abs=near.get(key, 1e-2)), key
 
 
+class AutopilotBench(SerialBench):
+    """Two messages have the track, that of the receiver in hundredths of a degree."""
+
+    def _note(self, key: str, reading: Reading) -> None:
+        if key == "TRACK":
+            reading = structs.replace(reading, value=round(float(reading.value), 2))
+        super()._note(key, reading)
+
+
 class TestContract(Contract):
-    subject = SerialBench.of(
+    subject = AutopilotBench.of(
         "fixgw.drivers.mavlink",
         MavlinkAutopilot,
         "ROLL PITCH ROT IAS GS VS LAT LONG TRACK TALT PALT AIRPRESS ANORM ALAT GPS_SATS_TRACKED GPS_FIX_TYPE"

@@ -600,7 +600,7 @@ def test_how_long_a_silent_or_hung_device_is_believed() -> None:
         "g3x": 4.0,
         "gpsd": (2.5, 2.0, 2.0),
         "i2c_bmp": 2.0,
-        "mavlink": (5.0, 3.0, 2.0, 5),
+        "mavlink": (5.0, 2.5, 2.0, 5),
         "mavlink in ms": (1000, 5000, 1000, 1.0),
         "mgl_rdac": 10.0,
         "stratux": (3.0, 3.0, 5.0),
