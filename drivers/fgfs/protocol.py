@@ -16,7 +16,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from math import isfinite
+from math import isclose, isfinite
 from typing import Any, ClassVar, NamedTuple
 from xml.parsers import expat
 
@@ -82,13 +82,11 @@ class Chunk(NamedTuple):
     code: str = "f"
     offset: float = 0.0
 
-    @property
-    def resolution(self) -> float:
-        """The greatest difference that rounding makes."""
-        if self.conversion == "d":
-            return 0.5
-        digits = self.conversion[:-1].rpartition(".")[2]
-        return 0.5 * 10.0 ** -(int(digits) if digits.isdigit() else 6)
+    def is_zero(self, value: float) -> bool:
+        """Whether FlightGear may have sent `value` for a property of 0, rounded as `conversion` and `code` say."""
+        _, point, digits = self.conversion[:-1].rpartition(".")
+        places = 0 if self.conversion.endswith("d") else int(digits) if point else 6
+        return isclose(value, self.offset, rel_tol=1e-5, abs_tol=0.5 * 10.0**-places * (1 + 1e-9))
 
 
 class Layout(NamedTuple):
@@ -220,8 +218,11 @@ def _chunk(element: _Element, binary: bool) -> Chunk:
     flags, width, digits, letter = found.groups()
     letter = "d" if letter in "diu" else letter
     precision = "" if digits is None or letter == "d" else f".{digits}"
-    padding = "".join(flag for flag in "+ #0" if flag in flags and not (flag == " " and "+" in flags))
-    conversion = f"{'<' if '-' in flags else ''}{padding if letter != 's' else ''}{width}{precision}{letter}"
+    # As in C: "+" is stronger than a blank, "-" than "0", and text stands at the right.
+    without = (" " if "+" in flags else "") + ("0" if "-" in flags else "")
+    padding = "".join(flag for flag in "+ #0" if flag in flags and flag not in without)
+    side = "<" if "-" in flags else ">" if letter == "s" else ""
+    conversion = f"{side}{padding if letter != 's' else ''}{width}{precision}{letter}"
     try:
         offset = float(element.word("offset", "0"))
         float(element.word("factor", "1"))
@@ -375,8 +376,7 @@ class Generic(_Source):
             update = update_of(chunk.key, field, kind)
             updates.append(update)
             if isinstance(update.value, float):
-                near = abs(update.value - chunk.offset) <= chunk.resolution * (1 + 1e-9)
-                numbers[chunk.key] = 0.0 if near else update.value
+                numbers[chunk.key] = 0.0 if chunk.is_zero(update.value) else update.value
         self.counts["received"] += 1
         instead = self._judge(updates, numbers)
         self.counts["used" if instead is None else "ignored"] += 1

@@ -60,6 +60,9 @@ def layout(*chunks: str, **words: str) -> Layout:
     return output
 
 
+BINARY = "<binary_mode>true</binary_mode>"
+
+
 def adds_up(reader: Any) -> bool:
     counts = reader.counts
     return bool(counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in reader.REFUSALS))
@@ -135,31 +138,56 @@ def test_the_file_of_the_gateway_converts_temperatures_rightly() -> None:
         (b"", "no element found"),
         (b"<PropertyList><generic>", "no element found"),
         (b"<html/>", "not a protocol file"),
+        (b"<html><generic><output/></generic></html>", "not a protocol file"),
         (b"<PropertyList><generic/></PropertyList>", "neither <output> nor <input>"),
-        (b"<PropertyList>" + b"<a>" * 50, "nested too deeply"),
+        (b"<PropertyList>\n" + b"<a>" * 16, "line 2: elements are nested too deeply"),
         (b'<!DOCTYPE x [<!ENTITY a "b">]><PropertyList/>', "line 1: a DTD or entities are not allowed"),
         (b'<!DOCTYPE x SYSTEM "file:///etc/passwd"><PropertyList/>', "a DTD or entities are not allowed"),
         (b'<?xml version="1.0" encoding="ebcdic-cp-xx"?><PropertyList/>', "encoding"),
         (b"<PropertyList>&bomb;</PropertyList>", "undefined entity"),
-        (b'<PropertyList include="/etc/passwd"/>', "include is not supported"),
-        (b" " * 300_000, "more than 262144 bytes"),
-        (written("<output></output>"), "has no <chunk>"),
-        (written(block("output", [chunk("IAS")] * 501)), "more than 500 chunks"),
-        (written(block("output", [chunk("IAS"), chunk("ALT")], between="none")), "cannot be told apart"),
-        (written(block("output", [chunk("IAS", kind="flaot")])), "unknown type 'flaot' (did you mean 'float'?)"),
+        (b'\n<PropertyList include="/etc/passwd"/>', "line 2: include is not supported"),
+        (OWN.ljust(262_145), "more than 262144 bytes"),
+        (written("<output></output>"), "line 2: <output> has no <chunk>"),
+        (written(block("output", [chunk("IAS")] * 500 + ["\n"])), "line 2: more than 500 chunks"),
+        (written(block("output", [chunk("IAS"), chunk("ALT")], between="none")), "line 2: without a <var_separator>"),
+        (
+            written("\n\n" + block("output", [chunk("IAS", kind="flaot")])),
+            "line 4: unknown type 'flaot' (did you mean 'float'?)",
+        ),
         (written(block("output", [chunk("IAS", "%.2f %.2f")])), "the format '%.2f %.2f' is not understood"),
         (written(block("output", [chunk("IAS", "%n")])), "is not understood"),
         (written(block("output", [chunk("IAS", more="<offset>x</offset>")])), "could not convert"),
+        (written(block("output", [chunk("IAS", more="<factor>x</factor>")])), "could not convert"),
         (written(block("input", [chunk("IAS", more="<relative>true</relative>")])), "would add up"),
         (
             written(block("output", [chunk("ACID", "%s", "string")], more="<binary_mode>true</binary_mode>")),
             "no string",
+        ),
+        (written(block("output", [chunk("IAS", kind="fixed")], more="<binary_mode>1</binary_mode>")), "no fixed"),
+        *(
+            (
+                written(block("output", [chunk("IAS")], more=f"{BINARY}<binary_footer>{footer}</binary_footer>")),
+                f"line 2: the footer '{footer}' is not understood",
+            )
+            for footer in ("magic", "magic,x", "lenght", "sum,1")
         ),
     ],
 )
 def test_files_that_cannot_be_used_are_refused(data: bytes, why: str) -> None:
     with pytest.raises(BadFile, match=re.escape(why)):
         parse(data)
+
+
+def test_files_up_to_the_limits_are_read() -> None:
+    output, given = parse(written(block("output", [chunk("IAS")] * 500)).ljust(262_144))
+    assert output is not None
+    assert output.keys == ["IAS"] * 500
+    assert given is None
+    deep = "<a>" * 13 + "</a>" * 13  # with PropertyList, generic and input: 16
+    output, given = parse(written(block("input", [chunk("IAS"), "<format>only text</format>"], more=deep)))
+    assert output is None
+    assert given is not None
+    assert given.keys == ["IAS"]
 
 
 def test_a_billion_laughs_cost_nothing() -> None:
@@ -203,6 +231,11 @@ WANTED = {"IAS": 100.0, "ALT": 3500.0, "VS": -20.0}
         ("; ", "none", "100.0; 3500; -20"),
         ("newline", "newline", "100.0\n3500\n-20\n"),
         ("|", "END", "100.0|3500|-20END"),
+        ("formfeed", "cr", "100.0\f3500\f-20\r"),
+        ("verticaltab", "CarriageReturn", "100.0\v3500\v-20\r"),
+        ("\\f", "\\v", "100.0\f3500\f-20\v"),
+        ("\\r", "\\\\", "100.0\r3500\r-20\\"),
+        (", ", "none", "100.0, 3500, -20"),
     ],
 )
 def test_separators(between: str, end: str, data: str) -> None:
@@ -215,6 +248,45 @@ def test_text_around_numbers_and_constants_are_left_out() -> None:
     assert record(form, {"IAS": 7.25, "ALT": 3500.4}) == b"Data,V=007.2 kt,100% 3500\n"
 
 
+@pytest.mark.parametrize(
+    ("form", "kind", "value", "text"),
+    [
+        ("%d", "int", 2400.6, "2401"),
+        ("%5d", "int", 7.0, "    7"),
+        ("%05i", "int", -7.0, "-0007"),
+        ("%-5u", "int", 7.0, "7    "),
+        ("%-05d", "int", 7.0, "7    "),
+        ("%+d", "int", 7.0, "+7"),
+        ("%+ d", "int", 7.0, "+7"),
+        ("% ld", "int", 7.0, " 7"),
+        ("%+08.2f", "float", 7.25, "+0007.25"),
+        ("%-8.1lf", "double", 7.25, "7.2     "),
+        ("%.0f", "float", 7.25, "7"),
+        ("%#.0f", "float", 7.25, "7."),
+        ("%.2e", "float", 725.0, "7.25e+02"),
+        ("%g", "float", 7.25, "7.25"),
+        ("[%d%%]", "bool", True, "[1%]"),
+        ("%s", "string", "N12345", "N12345"),
+        ("%8s", "string", "N12345", "  N12345"),
+        ("%-08s", "string", "N12345", "N12345  "),
+        ("%s", "string", 7.25, "7.25"),
+        ("", "int", 2400.6, "2401"),
+        ("", "integer", 2400.6, "2401"),
+        ("", "bool", True, "1"),
+        ("", "float", 7.25, "7.250000"),
+        ("", "double", 7.25, "7.250000"),
+        ("", "fixed", 7.25, "7.250000"),
+        ("", "string", "N12345", "N12345"),
+    ],
+)
+def test_a_number_is_sent_as_its_format_says_in_c(form: str, kind: str, value: Any, text: str) -> None:
+    assert record(layout(chunk("IAS", form, kind)), {"IAS": value}) == text.encode() + b"\n"
+
+
+def test_a_chunk_without_a_type_is_a_whole_number() -> None:
+    assert record(layout("<name>IAS</name><node>/x</node>"), {"IAS": 7.25}) == b"7\n"
+
+
 def test_a_line_with_other_fields_is_refused_as_a_whole() -> None:
     """Both sides use different files: a value could be that of another field."""
     for line in (b"100.0,3500\n", b"100.0,3500,-20,7\n", b"100.0,3500,-20,\n"):
@@ -224,7 +296,22 @@ def test_a_line_with_other_fields_is_refused_as_a_whole() -> None:
 
 def test_a_preamble_and_a_postamble_are_no_fields() -> None:
     form = layout(*THREE, more="<preamble>IAS ALT VS\\n</preamble><postamble>end\\n</postamble>")
-    assert read(form, b"IAS ALT VS\n100.0,3500,-20\n", b"end\n") == WANTED
+    reader = Generic(form, TYPES)
+    assert len(reader.feed(b"IAS ALT VS\n100.0,3500,-20\n")) == 3
+    assert reader.feed(b"end\n") == []
+    assert (reader.counts["received"], reader.counts["used"]) == (1, 1)
+    assert len(reader.feed(b"100.0,3500,-20\nend\n")) == 3
+    assert reader.counts[protocol.BAD_FIELDS] == 1, "in the middle of a datagram it is a line"
+
+
+def test_labels_and_empty_lines_are_no_records() -> None:
+    reader = Generic(layout(*THREE), TYPES)
+    assert len(reader.feed(b"<LABELS>,a,b\n\r\n\n100.0,3500,-20\n")) == 3
+    assert {name: number for name, number in reader.counts.items() if number} == {
+        "received": 2,
+        "ignored": 1,
+        "used": 1,
+    }
 
 
 def test_long_lines_are_forgotten() -> None:
@@ -234,12 +321,68 @@ def test_long_lines_are_forgotten() -> None:
         assert len(reader._rest) <= protocol.MAX_RECORD_BYTES
     assert reader.feed(b"1\n100.0,3500,-20\n")[0].value == 100.0
     assert (reader.counts[protocol.TOO_LONG], adds_up(reader)) == (1, True)
+    assert reader.refused == "'1': too long"
+
+
+@pytest.mark.parametrize("end", ["newline", "none"])
+def test_a_line_of_8192_characters_is_read_and_a_longer_one_is_not(end: str) -> None:
+    last = "\n" if end == "newline" else ""
+    reader = Generic(layout(*THREE, end=end), TYPES)
+    line = "100.0,3500,"
+    for length, used in ((8192, 1), (8193, 1), (8192, 2)):
+        reader.feed((line.ljust(length - 3) + "-20" + last).encode())
+        assert reader.counts["used"] == used
+    assert (reader.counts[protocol.TOO_LONG], adds_up(reader)) == (1, True)
+    assert reader.refused == repr(line.ljust(40)) + ": too long"
+
+
+def test_a_line_may_grow_to_8192_characters_before_it_ends() -> None:
+    reader = Generic(layout(*THREE), TYPES)
+    reader.feed(b"100.0,3500,".ljust(8189) + b"-20")
+    assert len(reader.feed(b"\n")) == 3
+    reader.feed(b"100.0,3500,".ljust(8190) + b"-20")
+    assert reader.feed(b"\n") == []
+
+
+@pytest.mark.parametrize("unfinished", [b"100.0,35", b"1" * 9000])
+def test_an_unfinished_line_is_forgotten_after_an_interruption(unfinished: bytes) -> None:
+    reader = Generic(layout(*THREE), TYPES)
+    reader.feed(unfinished)
+    reader.interrupt()
+    assert {update.key: update.value for update in reader.feed(b"100.0,3500,-20\n")} == WANTED
+    assert (reader.counts["received"], reader.counts["used"]) == (1, 1)
 
 
 def test_text_is_written_as_text_and_truth_as_truth() -> None:
     form = layout(chunk("ACID", "%s", "string"), chunk("TSBTN11", "%d", "bool"), chunk("IAS"))
     assert read(form, b"N12345,1,1\n") == {"ACID": "N12345", "TSBTN11": True, "IAS": 1.0}
     assert read(form, b"N12345,2,1_0\n") == {"ACID": "N12345", "TSBTN11": None, "IAS": None}
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("IAS", "", None),
+        ("IAS", "fast", None),
+        ("IAS", "nan", None),
+        ("IAS", "-inf", None),
+        ("IAS", "\u0663", None),  # a digit, but not one of C
+        ("IAS", "1e2", 100.0),
+        ("TSBTN11", "True", True),
+        ("TSBTN11", "1.0", True),
+        ("TSBTN11", "0.0", False),
+        ("TSBTN11", "false", False),
+        ("TSBTN11", "", None),
+        ("ACID", "", ""),
+        ("ACID", "x" * 200, "x" * 200),
+        ("ACID", "x" * 201, None),
+        ("ACID", "N\x07", None),
+    ],
+)
+def test_what_is_not_of_the_type_of_its_key_fails_it(key: str, text: str, value: Any) -> None:
+    update = protocol.update_of(key, text, TYPES[key])
+    assert (update.key, update.value, update.flags) == (key, value, FAIL if value is None else 0)
+    assert update.reason == ("" if value is not None else f"FlightGear sends {text[:20]!r}")
 
 
 def test_binary_records() -> None:
@@ -256,8 +399,39 @@ def test_binary_records() -> None:
     assert read(magic, struct.pack("<ibfdI", *values, 0x12345678)) == wanted
     assert read(magic, struct.pack("<ibfdI", *values, 0x12345679)) == {}
     assert record(magic, wanted) == struct.pack("<ibfdI", *values, 0x12345678)
+    assert record(magic, {**wanted, "TACH1": 2399.6}) == record(magic, wanted), "whole numbers are rounded"
     assert record(network, {**wanted, "IAS": None}) is None
     assert record(network, {**wanted, "TACH1": 1e12}) is None
+    assert record(network, {**wanted, "LAT": "north"}) is None
+    assert record(network, wanted) == struct.pack(">ibfd", *values)
+
+
+def test_a_binary_record_of_another_length_or_with_another_footer_is_refused_alone() -> None:
+    def footed(footer: str) -> Layout:
+        return layout(chunk("IAS"), more=f"{BINARY}<binary_footer>{footer}</binary_footer>")
+
+    for length in (4, 8):  # without and with the footer
+        assert read(footed("length"), struct.pack("<fi", 100.5, length)) == {"IAS": 100.5}
+    for length in (0, 5, 12):
+        assert read(footed("length"), struct.pack("<fi", 100.5, length)) == {}
+    assert record(footed("length"), {"IAS": 100.5}) == struct.pack("<fi", 100.5, 4)
+    assert record(footed("none"), {"IAS": 100.5}) == struct.pack("<f", 100.5)
+    assert record(footed("MAGIC,-2"), {"IAS": 100.5}) == struct.pack("<fI", 100.5, 0xFFFFFFFE)
+    reader = Generic(footed("magic,7"), TYPES)
+    (update,) = reader.feed(struct.pack("<fIfI", 99.0, 8, 100.5, 7))
+    assert update.value == 100.5
+    assert reader.counts["received"] == 2
+    for datagram in (b"", bytes(7), bytes(9)):
+        assert reader.feed(datagram) == []
+    assert reader.counts[protocol.BAD_LENGTH] == 4
+    assert reader.refused == repr("\0" * 9) + ": wrong lengths"
+    assert adds_up(reader)
+
+
+def test_constants_of_a_binary_record_are_sent_as_zero_and_skipped() -> None:
+    form = layout("<type>int</type><format>Data</format>", chunk("IAS"), more=BINARY)
+    assert record(form, {"IAS": 100.5}) == struct.pack("<if", 0, 100.5)
+    assert read(form, struct.pack("<if", 7, 100.5)) == {"IAS": 100.5}
 
 
 def test_zeros_while_it_loads_are_no_values() -> None:
@@ -274,7 +448,37 @@ def test_zeros_while_it_loads_are_no_values() -> None:
     ]
     without = Generic(layout(chunk("IAS", "%.1f"), chunk("TACH1", "%d"), temperature), TYPES)
     assert without.feed(b"0.0,0,-17.8\n") == []
+    assert without.counts["ignored"] == 1
     assert len(without.feed(b"0.0,0,8.9\n")) == 3
+
+
+@pytest.mark.parametrize(
+    ("form", "offset", "zero", "more"),
+    [
+        ("%d", "-17.5", "-18", "-19"),
+        ("%+05d", "-17.7778", "-0018", "-0019"),
+        ("%.1f", "-17.75", "-17.8", "-17.9"),
+        ("%8f", "-17.77777777", "-17.777778", "-17.778"),
+        ("%8.2f", "-17.7778", "  -17.78", "  -17.79"),
+        ("%g", "-17.77777777", "-17.7778", "-17.778"),
+        ("", "-0.00000001", "-0.000000", "-0.000001"),
+    ],
+)
+def test_the_zero_of_a_property_is_recognised_in_its_format(form: str, offset: str, zero: str, more: str) -> None:
+    reader = Generic(
+        layout(chunk("IAS"), chunk("VS"), chunk("OILT1", form, more=f"<offset>{offset}</offset>")), TYPES
+    )
+    assert reader.feed(f"0,0,{zero}\n".encode()) == []
+    assert len(reader.feed(f"0,0,{more}\n".encode())) == 3
+
+
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_the_zero_of_a_property_is_recognised_in_a_binary_record(kind: str) -> None:
+    chunks = [chunk("IAS"), chunk("VS"), chunk("OILT1", kind=kind, more="<offset>-17.7777777</offset>")]
+    reader = Generic(layout(*chunks, more=BINARY), TYPES)
+    form = f"<ff{kind[0]}"
+    assert reader.feed(struct.pack(form, 0.0, 0.0, -17.7777777)) == []
+    assert len(reader.feed(struct.pack(form, 0.0, 0.0, -17.778))) == 3
 
 
 @given(st.lists(st.binary(max_size=200) | st.just(b"100.0,3500,-20\n"), max_size=8))
@@ -301,6 +505,8 @@ def test_text_with_a_separator_is_not_sent() -> None:
     form = layout(chunk("ACID", "%s", "string"), chunk("IAS"))
     assert record(form, {"ACID": "N1", "IAS": 1.0}) == b"N1,1.000000\n"
     assert record(form, {"ACID": "N,1", "IAS": 1.0}) is None
+    assert record(form, {"ACID": "N\n1", "IAS": 1.0}) is None
+    assert record(form, {"ACID": "N\u20ac", "IAS": 1.0}) == b"N?,1.000000\n"
     assert record(form, {"ACID": "N1", "IAS": "fast"}) is None
 
 
@@ -327,24 +533,99 @@ def test_properties_are_read_in_rounds() -> None:
     assert {update.key: update.value for update in updates} == pytest.approx(
         {"LAT": 44.0, "LONG": -121.0, "OILT1": 100.0}
     )
+    assert reader.begun_at is None
+    clock.now += 0.49
     assert reader.due() is None
-    clock.now += 0.5
+    clock.now += 0.01
     assert reader.due() == LAT.path
+    assert reader.begun_at == clock.now
     assert adds_up(reader)
+
+
+def test_a_round_begins_in_its_turn_although_the_last_one_took_long() -> None:
+    clock = Clock()
+    reader = Properties(clock, [LAT, LONG], TYPES)  # ten times a second
+    for path in (LAT.path, LONG.path):
+        assert reader.due() == path
+        clock.now += 0.04
+        reader.feed(f'200 {path} {{"value":44.0}}\n'.encode())
+    assert reader.due() is None
+    clock.now += 0.03
+    assert reader.due() == LAT.path
 
 
 def test_what_is_unknown_or_no_number_fails() -> None:
     reader = Properties(Clock(), [LAT, LONG, OIL], TYPES)
     updates = answered(reader, "404 PATH <html>", '200 PATH {"value":"nan"}', "200 PATH {")
     assert [(update.value, update.flags) for update in updates] == [(None, FAIL)] * 3
-    assert "has no property /position/latitude-deg" in updates[0].reason
+    assert [update.reason for update in updates] == [
+        "FlightGear has no property /position/latitude-deg",
+        "FlightGear sends 'nan'",
+        "FlightGear's answer for /engines/engine[0]/oil-temperature-degf is not understood",
+    ]
+    assert reader.counts[protocol.BAD_ANSWER] == 1
     assert reader.feed(b'200 /position/latitude-deg {"value":1}\n') == [], "nobody asked"
+    assert reader.counts[protocol.BAD_ANSWER] == 2
+    assert reader.refused == repr('/position/latitude-deg {"value":1}'[:40]) + ": wrong answers"
+    assert adds_up(reader)
+
+
+@pytest.mark.parametrize("body", ["[]", '"value"', "{}", "{", "[" * 8000, ""])
+def test_an_answer_that_is_not_understood_fails_its_key(body: str) -> None:
+    (update,) = answered(Properties(Clock(), [LAT], TYPES), f"200 PATH {body}")
+    assert (update.key, update.value, update.flags) == ("LAT", None, FAIL)
+    assert update.reason.endswith("is not understood")
+
+
+def test_an_error_of_the_web_server_is_told() -> None:
+    (update,) = answered(Properties(Clock(), [LAT], TYPES), '500 PATH {"value":44.0}')
+    assert (update.value, update.reason) == (None, f"FlightGear answers 500 for {LAT.path}")
+
+
+def test_the_answer_for_another_property_is_not_taken() -> None:
+    reader = Properties(Clock(), [LAT, LONG], TYPES)
+    reader.due()
+    assert reader.feed(f'200 {LONG.path} {{"value":-121.0}}\n'.encode()) == []
+    assert reader.due() is None, "the answer may still come"
+    assert reader.feed(f'200 {LAT.path} {{"value":44.0}}\n'.encode()) == []
+    assert reader.due() == LONG.path
+
+
+def test_answers_may_come_in_pieces_but_not_without_end() -> None:
+    reader = Properties(Clock(), [LAT], TYPES)
+    whole = f'200 {LAT.path} {{"value":44.0}}'.encode()
+    reader.due()
+    assert reader.feed(whole[:20]) == []
+    assert reader.feed(whole[20:].ljust(8192 - 20)) == []
+    (update,) = reader.feed(b"\n")
+    assert update.value == 44.0
+    reader = Properties(Clock(), [LAT], TYPES)
+    reader.due()
+    assert reader.feed(whole.ljust(8193)) == []
+    assert (reader.counts[protocol.TOO_LONG], reader.refused) == (1, "'an answer': too long")
+    assert [u.value for u in reader.feed(whole + b"\n")] == [44.0]
+    assert adds_up(reader)
+
+
+def test_values_by_http_have_the_type_of_their_key() -> None:
+    button, call = Property("/controls/gear/brake", "TSBTN11"), Property("/sim/tail", "ACID", 2.0, 1.0)
+    speed = Property("/velocities/speed", "IAS", 2.0, 1.0)
+    answers = ('200 PATH {"value":true}', '200 PATH {"value":"N1"}', '200 PATH {"value":"100"}')
+    updates = answered(Properties(Clock(), [button, call, speed], TYPES), *answers)
+    assert [update.value for update in updates] == [True, "N1", 201.0]
 
 
 def test_zeros_by_http_are_no_values() -> None:
-    reader = Properties(Clock(), [LAT, LONG, OIL], TYPES)
+    clock = Clock()
+    reader = Properties(clock, [LAT, LONG, OIL], TYPES)
     assert answered(reader, *['200 PATH {"value":0}'] * 3) == []
     assert reader.trouble == LOADING
+    clock.now += 1.0
+    assert len(answered(reader, *['200 PATH {"value":44}'] * 3)) == 3
+    assert reader.trouble == ""
+    clock.now += 1.0
+    failed = answered(reader, *['200 PATH {"value":0}'] * 3)
+    assert {update.key: update.flags for update in failed} == {"LAT": FAIL, "LONG": FAIL, "OILT1": FAIL}
 
 
 @pytest.mark.slow

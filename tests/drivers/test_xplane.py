@@ -18,7 +18,7 @@ from fixgw import configuration
 from fixgw.database import BAD, FAIL
 from fixgw.drivers.simulator import LOADING
 from fixgw.drivers.xplane import Plugin, make_plan, protocol
-from fixgw.drivers.xplane.protocol import BURST, NOTHING, PAUSE_S, Channel, Client
+from fixgw.drivers.xplane.protocol import NOTHING, Channel, Client
 from fixgw.hw_sim.bench.base import Subject, packaged_database, until
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
@@ -124,6 +124,19 @@ def test_beacon(vector: dict[str, Any]) -> None:
     assert beacon.is_simulator == (message["application"] == "X-Plane" and message["role"] == "master")
 
 
+@pytest.mark.parametrize("other", [{"major": 2}, {"application": 2}, {"role": 2}, {"role": 3}])
+def test_only_the_master_whose_beacon_is_understood_is_asked(other: dict[str, int]) -> None:
+    beacon = protocol.Beacon(1, 2, 1, 115501, 1, 49000, "")
+    assert beacon.is_simulator
+    assert beacon._replace(minor=7, version=1, port=2).is_simulator
+    assert not beacon._replace(**other).is_simulator  # type: ignore[arg-type]
+
+
+def test_another_datagram_is_no_beacon() -> None:
+    assert protocol.read_beacon(b"BECN") is None
+    assert protocol.read_beacon(b"RREF," + bytes(40)) is None
+
+
 def test_a_beacon_may_have_an_empty_name() -> None:
     plain = b"BECN\0" + struct.pack("<BBiiIH", 1, 2, 1, 115501, 1, 49000)
     assert protocol.read_beacon(plain) == protocol.Beacon(1, 2, 1, 115501, 1, 49000, "")
@@ -149,9 +162,60 @@ def test_position(vector: dict[str, Any], clock: Clock) -> None:
     client = Client(clock, position=True)
     updates = {update.key: update.value for update in client.feed(datagram)}
     assert updates["LAT"] == message["lat"]  # exact
+    assert updates["LONG"] == message["lon"]
+    assert updates["AGL"] == pytest.approx(message["agl_m"] / 0.3048)
+    assert (updates["PITCH"], updates["ROLL"]) == (message["pitch"], message["roll"])
     assert updates["TALT"] == pytest.approx(message["elevation_m"] / 0.3048)
     assert updates["GS"] == pytest.approx(math.hypot(message["east"], message["south"]) * 3600 / 1852)
     assert updates["TRACK"] == pytest.approx(math.degrees(math.atan2(message["east"], -message["south"])) % 360)
+
+
+@pytest.mark.parametrize(("east", "south", "track"), [(1, 0, 90), (0, 1, 180), (-1, 0, 270), (0, -1, 0), (-3, -3, 315)])
+def test_the_track_is_where_the_aircraft_goes(clock: Clock, east: float, south: float, track: float) -> None:
+    datagram = b"RPOS4" + struct.pack("<3d10f", 11.0, 48.0, 500.0, *(20, 1, 2, 3), *(east, 9, south), *(0, 0, 0))
+    updates = {update.key: update.value for update in Client(clock, position=True).feed(datagram)}
+    assert updates["TRACK"] == pytest.approx(track)
+    assert updates["GS"] == pytest.approx(math.hypot(east, south) * 3600 / 1852), "climbing is no ground speed"
+    assert Client(clock).feed(datagram) == [], "nobody asked for it"
+
+
+#: What "Exchanging Data with X-Plane" and its Data Output page say, by the keys of the places; - is of no interest.
+ROWS = {
+    3: "IAS - TAS GS",
+    4: "- - VS - ANORM",
+    17: "PITCH ROLL - HEAD",
+    18: "AOA",
+    20: "LAT LONG TALT AGL - ALT",
+    37: "TACH1 TACH2 TACH3 TACH4 TACH5 TACH6 TACH7 TACH8",
+    43: "MAP1 MAP2 MAP3 MAP4 MAP5 MAP6 MAP7 MAP8",
+    45: "FUELF1 FUELF2 FUELF3 FUELF4 FUELF5 FUELF6 FUELF7 FUELF8",
+    47: "EGT11 EGT21 EGT31 EGT41 EGT51 EGT61 EGT71 EGT81",
+    48: "CHT11 CHT21 CHT31 CHT41 CHT51 CHT61 CHT71 CHT81",
+    49: "OILP1 OILP2 OILP3 OILP4 OILP5 OILP6 OILP7 OILP8",
+    50: "OILT1 OILT2 OILT3 OILT4 OILT5 OILT6 OILT7 OILT8",
+    54: "VOLT",
+    62: "FUELQ1 FUELQ2 FUELQ3 FUELQ4 FUELQ5 FUELQ6 FUELQ7 FUELQ8",
+}
+#: Which options they need.
+TEMPERATURES, FUEL = (47, 48, 50), (45, 62)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_each_place_of_a_row_has_its_key(row: int, clock: Clock) -> None:
+    client = Plugin("x", {"temperatures": "degC", "fuel_density": 5.0}).protocol()
+    updates = client.feed(protocol.send_row(row, [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0]))
+    factor = 0.2 if row in FUEL else 1.0
+    assert {update.key: update.value for update in updates} == pytest.approx(
+        {key: 10.0 * n * factor for n, key in enumerate(ROWS[row].split(), 1) if key != "-"}
+    )
+    plain = Client(clock).feed(protocol.send_row(row, [1.0] * 8))
+    assert bool(plain) == (row not in (*TEMPERATURES, *FUEL)), "without options their unit is not known"
+
+
+def test_a_row_for_each_engine_is_expected_for_the_first_one() -> None:
+    """An aircraft rarely has eight of them."""
+    (feeds,) = Plugin.preflight(Plugin("x", {"read": [20, 37, 43, 47], "temperatures": "degC"}).options)
+    assert {*feeds.keys} == {"LAT", "LONG", "TALT", "AGL", "ALT", "TACH1", "MAP1", "EGT11"}
 
 
 @pytest.mark.parametrize("vector", vectors("other", "cmnd"))
@@ -195,7 +259,34 @@ def test_what_is_no_number_fails_its_key(clock: Clock) -> None:
     client = Client(clock, datarefs=[IAS, GS])
     nan, infinite = client.feed(answer(client, IAS=math.nan, GS=math.inf))
     assert (nan.value, nan.flags, infinite.value, infinite.flags) == (None, FAIL, None, FAIL)
-    assert "nan" in nan.reason
+    assert (nan.reason, infinite.reason) == ("the simulator sends nan", "the simulator sends inf")
+
+
+@pytest.mark.parametrize(
+    ("datagram", "reason", "refused"),
+    [
+        (b"RREF", "too short", "b'RREF', 4 bytes: too short"),
+        (b"R", "too short", "b'R', 1 bytes: too short"),
+        (b"RREF,1234567", "wrong lengths", "b'RREF', 12 bytes: wrong lengths"),
+        (b"DATA*" + bytes(35), "wrong lengths", "b'DATA', 40 bytes: wrong lengths"),
+        (b"RPOS4" + bytes(63), "wrong lengths", "b'RPOS', 68 bytes: wrong lengths"),
+        (b"DREF\0" + bytes(503), "wrong lengths", "b'DREF', 508 bytes: wrong lengths"),
+        (b"DREF\0" + bytes(505), "wrong lengths", "b'DREF', 510 bytes: wrong lengths"),
+    ],
+)
+def test_a_datagram_of_another_length_is_refused(clock: Clock, datagram: bytes, reason: str, refused: str) -> None:
+    client = Client(clock, datarefs=[IAS], position=True)
+    assert client.feed(datagram) == []
+    assert (client.counts[reason], client.refused) == (1, refused)
+    assert adds_up(client)
+    for whole in (b"RREF,", b"RREF,12345678"):
+        client.feed(whole)
+    assert client.counts["ignored"] == 2
+
+
+def test_a_newer_position_may_have_more(clock: Clock) -> None:
+    longer = b"RPOS4" + struct.pack("<3d10f", 11.0, 48.0, 500.0, *[0.0] * 10) + b"more"
+    assert {u.key: u.value for u in Client(clock, position=True).feed(longer)}["LONG"] == 11.0
 
 
 def test_a_place_without_a_value_fails_only_what_had_one(clock: Clock) -> None:
@@ -205,23 +296,59 @@ def test_a_place_without_a_value_fails_only_what_had_one(clock: Clock) -> None:
         return protocol.send_row(37, [rpm])
 
     assert client.feed(engine(2400.0)) == [Update("TACH1", 2400.0)]
-    (failed,) = client.feed(engine(protocol.NOTHING))
-    assert (failed.key, failed.value, failed.flags) == ("TACH1", None, FAIL)
+    (failed,) = client.feed(engine(-999.0))
+    assert failed == Update("TACH1", None, FAIL, "the simulator has no value")
 
 
 def test_requests_are_repeated_until_they_are_answered(clock: Clock) -> None:
     client = Client(clock, datarefs=[IAS, GS], rate=10)
+    assert client.farewell() == [], "nothing to end"
+    assert client.unanswered == [], "nothing was asked for"
     first = client.due()
     assert [asked(request)[::2] for request in first] == [(10, IAS[0]), (10, GS[0])]
     clock.now += 1.0
     assert client.due() == []
     client.feed(answer(client, IAS=100.0))
-    clock.now += 2.5
+    clock.now += 2.0
+    assert client.due() == client.unanswered == [], "3 s"
+    clock.now += 0.5
     assert client.due() == first[1:], "only what did not come"
     assert client.unanswered == [GS[0]]
     clock.now += 3.1
     assert client.due() == first, "silence: the simulator may have been restarted"
+    assert client.unanswered == [IAS[0], GS[0]]
     assert [asked(request)[0] for request in client.farewell()] == [0, 0]
+    client.feed(answer(client, IAS=100.0))
+    assert client.unanswered == [GS[0]]
+
+
+def test_everything_that_comes_is_an_answer(clock: Clock) -> None:
+    """By whichever way, in whichever datagram."""
+    client = Client(clock, datarefs=[IAS, GS], ask_rows=[3, 20], position=True)
+    requests = client.due()
+    assert [request[:5] for request in requests] == [b"RREF\0", b"RREF\0", b"RPOS\0", b"DSEL\0"]
+    assert requests[2] == b"RPOS\x0020\0"
+    assert requests[3] == b"DSEL\0" + struct.pack("<ii", 3, 20)
+    assert [end[:5] for end in client.farewell()] == [b"RREF\0", b"RREF\0", b"RPOS\0"]
+    assert client.farewell()[2] == b"RPOS\x000\0"
+    answers = [
+        answer(client, IAS=100.0),
+        protocol.send_dataref(GS[0], 60.0),
+        b"RPOS4" + struct.pack("<3d10f", *[1.0] * 13),
+        protocol.send_row(20, [1.0] * 8),
+    ]
+    for n, datagram in enumerate(answers):
+        clock.now += 2.0
+        client.feed(protocol.send_row(4, [1.0]))  # of a row that was switched on by hand
+        client.feed(datagram)
+        clock.now += 2.0
+        assert client.due() == [request for m, request in enumerate(requests) if m != n]
+        clock.now += 1.5  # now that one, too
+        assert client.due() == [requests[n]]
+
+
+def test_a_request_has_a_rate_of_20_hz_unless_the_option_says_otherwise(clock: Clock) -> None:
+    assert asked(Client(clock, datarefs=[IAS]).due()[0])[0] == 20
 
 
 def test_many_requests_come_in_bursts(clock: Clock) -> None:
@@ -229,9 +356,10 @@ def test_many_requests_come_in_bursts(clock: Clock) -> None:
     bursts = []
     for _ in range(4):
         bursts.append(len(client.due()))
+        clock.now += 0.09
         assert client.due() == []
-        clock.now += PAUSE_S
-    assert bursts == [BURST, BURST, 30, 0]
+        clock.now += 0.02
+    assert bursts == [100, 100, 30, 0]
 
 
 def test_other_datarefs_have_other_indices(clock: Clock) -> None:
@@ -240,6 +368,18 @@ def test_other_datarefs_have_other_indices(clock: Clock) -> None:
     assert now.feed(answer(before, IAS=100.0, GS=60.0)) == []
     again = Client(clock, datarefs=[IAS, GS])
     assert again.feed(answer(before, IAS=100.0)) == [Update("IAS", 100.0)]
+    lists = [[(f"sim/{n}", Channel("IAS"))] * 3 for n in range(64)]
+    indices = [asked(request)[1] for each in lists for request in Client(clock, datarefs=each).due()]
+    assert len({*indices}) == len(indices)
+    assert all(0 <= index < 2**31 for index in indices), "X-Plane takes 32 bits with a sign"
+
+
+def test_an_index_that_nobody_has_given_is_no_value(clock: Clock) -> None:
+    client = Client(clock, datarefs=[IAS, GS])
+    (index,) = {asked(request)[1] for request in client.due() if asked(request)[2] == IAS[0]}
+    for unknown in (index - 1, index + 2):
+        assert client.feed(b"RREF," + struct.pack("<if", unknown, 100.0)) == []
+    assert client.counts["values not asked for"] == 2
 
 
 def test_a_dataref_that_comes_by_name_is_taken(clock: Clock) -> None:
@@ -247,6 +387,13 @@ def test_a_dataref_that_comes_by_name_is_taken(clock: Clock) -> None:
     assert client.feed(protocol.send_dataref(IAS[0], 99.0)) == [Update("IAS", 99.0)]
     assert client.feed(protocol.send_dataref("sim/other", 99.0)) == []
     assert adds_up(client)
+    spaces = protocol.send_dataref(IAS[0], 98.0).replace(b"\0 ", b"  ")
+    assert client.feed(spaces) == [Update("IAS", 98.0)], "blanks in place of a NUL"
+
+
+def test_a_dataref_has_509_bytes_and_blanks_after_its_name() -> None:
+    sent = protocol.send_dataref("sim/x", 1.5)
+    assert sent == b"DREF\0" + struct.pack("<f", 1.5) + b"sim/x\0" + b" " * 494
 
 
 def test_zeros_while_it_loads_are_no_values(clock: Clock) -> None:
@@ -285,6 +432,39 @@ def test_a_row_comes_back(row: int, values: list[float | None]) -> None:
     ((n, read),) = protocol.read_rows(protocol.send_row(row, values))
     assert n == row
     assert list(read) == [protocol.NOTHING if value is None else value for value in values]
+
+
+#: As read in other people's plugins; they are confirmed by nothing else.
+UNITS = {
+    "knots": "airspeed_kts_pilot",
+    "ft": "altitude_ft_pilot",
+    "ft/min": "vvi_fpm_pilot",
+    "deg": "slip_deg true_phi true_theta mag_psi latitude longitude hpath",
+    "m/s": "groundspeed true_airspeed",
+    "rpm": "engine_speed_rpm[0]",
+    "inHg": "MPR_in_hg[1] barometer_setting_in_hg_pilot",
+    "psi": "oil_pressure_psi[0]",
+    "degC": "oil_temperature_deg_C[0] EGT_deg_C[0] CHT_deg_C[0] oil_temperature_deg_cel[0] EGT_deg_cel[0] CHT_deg_cel[7]"
+    " temperature_ambient_c",
+    "kg/s": "fuel_flow_kg_sec[0]",
+    "": "wind_speed_kt[0] EGT_deg_F",
+}
+FOLDERS = {
+    "sim/cockpit2/gauges/indicators/": "airspeed_kts_pilot altitude_ft_pilot vvi_fpm_pilot slip_deg",
+    "sim/flightmodel/position/": "true_phi true_theta mag_psi latitude longitude hpath groundspeed true_airspeed",
+    "sim/cockpit2/gauges/actuators/": "barometer_setting_in_hg_pilot",
+    "sim/weather/": "temperature_ambient_c wind_speed_kt",
+}
+
+
+@pytest.mark.parametrize(("unit", "names"), UNITS.items())
+def test_units_of_datarefs(unit: str, names: str) -> None:
+    for name in names.split():
+        plain = name.partition("[")[0]
+        found = (folder for folder, others in FOLDERS.items() if plain in others.split())
+        folder = next(found, "sim/cockpit2/engine/indicators/")
+        assert protocol.unit_of(folder + name) == unit, name
+        assert protocol.unit_of(f"sim/elsewhere/{name}") == "", name
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
@@ -342,6 +522,8 @@ def test_a_stock_file_with_two_engines_starts_with_one(tmp_path: Path) -> None:
         ),
         ({"read": {"LAT": "sim/x"}, "position": True}, "read.LAT", "`position` gives this key, too"),
         ({"row25": "THR1", "idx25": "THR1"}, "row25", "can only go one way"),
+        ({"udp_out": 49001}, "udp_out", "X-Plane receives at port 49000"),
+        ({"read": {"IAS": "x" * 399}}, "", ""),
         ({"ipaddress": "a b"}, "ipaddress", "neither an address nor a host name"),
         ({"allow": ["home"]}, "allow.0", "home"),
         ({"changes_within": {"OILP1": 5}, "read": [3]}, "changes_within.OILP1", "does not write OILP1"),
