@@ -290,7 +290,7 @@ class Decoder:
         updates.append(self._update("GPS_ACCURACY_HORIZ", _scaled(error, FEET_PER_METRE), error, flags, reason))
         return updates + self._motion(match["east"], match["north"], flags, reason)
 
-    def _doubt(self, latitude: float | None, longitude: float | None, time_of_day: float | None = None) -> str:
+    def _doubt(self, latitude: float | None, longitude: float | None, time_of_day: float | None) -> str:
         """Why the position cannot be trusted; empty if it can, or is unknown."""
         if latitude is None or longitude is None:
             return ""
@@ -299,7 +299,7 @@ class Decoder:
     def _update(self, key: str, value: float | None, text: str, flags: int, reason: str) -> Update:
         if value is not None:
             return Update(key, value, flags, reason)
-        return Update(key, None, FAIL, UNKNOWN) if "_" in text or "-" in text else self._absurd(key, text)
+        return Update(key, None, FAIL, UNKNOWN) if "_" in text else self._absurd(key, text)
 
     def _time(self, text: str, status: str) -> list[Update]:
         """The time of day; before the first fix the device's own clock may be wrong."""
@@ -349,8 +349,8 @@ def _seconds(text: str) -> float | None:
     return int(text[:2]) * 3600.0 + int(text[2:4]) * 60.0 + int(text[4:6]) if text.isdigit() else None
 
 
-def _scaled(text: str | None, factor: float) -> float | None:
-    return int(text) * factor if text is not None and _NUMBER.fullmatch(text) else None
+def _scaled(text: str, factor: float) -> float | None:
+    return int(text) * factor if _NUMBER.fullmatch(text) else None
 
 
 def _signed(text: str, negative: str) -> int | None:

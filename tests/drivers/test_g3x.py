@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL
-from fixgw.drivers.g3x.protocol import KEYS, MESSAGES, Decoder
-from fixgw.drivers.garmin import MAX_FRAME, NO_FIX, NO_GUIDANCE, UNKNOWN
+from fixgw.drivers.g3x.protocol import HUNG, KEYS, MESSAGES, SIMULATED, STOPPED, Decoder, without_place
+from fixgw.drivers.garmin import ABSURD, MAX_FRAME, NO_FIX, NO_GUIDANCE, SILENT, UNKNOWN
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.g3x import G3x, Gnx
+from fixgw.kit.anonymous import Shift
+from fixgw.kit.place import JUMPED
 from fixgw.kit.update import Update
 
 DATA = Path(__file__).parents[1] / "data" / "g3x"
@@ -146,6 +148,53 @@ def test_navigator() -> None:
     )
 
 
+def gps(at: int, text: bytes, message: bytes = GPS) -> bytes:
+    """A GPS message with `text` in place of its characters from number `at` (counted from 1)."""
+    return message[: at - 1] + text + message[at - 1 + len(text) :]
+
+
+@pytest.mark.parametrize(("letter", "kind"), [(b"g", 2), (b"G", 3), (b"d", 4), (b"D", 4)])
+def test_the_kind_of_a_fix(letter: bytes, kind: int) -> None:
+    """2D and 3D, without and with differential corrections."""
+    assert decoded(gps(31, letter))["GPS_FIX_TYPE"] == Update("GPS_FIX_TYPE", kind)
+
+
+def test_the_four_quarters_of_the_earth() -> None:
+    for lat, lon in ((b"N4357300", b"E08833750"), (b"S4357300", b"W08833750")):
+        known = values(gps(14, lat + lon))
+        assert known["LAT"] == pytest.approx((43 + 57.3 / 60) * (1 if lat[:1] == b"N" else -1))
+        assert known["LONG"] == pytest.approx((88 + 33.75 / 60) * (1 if lon[:1] == b"E" else -1))
+
+
+@pytest.mark.parametrize(
+    ("east", "north", "track"),
+    [(b"E0250", b"N0000", 90.0), (b"E0000", b"S0250", 180.0), (b"W0250", b"S0250", 225.0), (b"E0000", b"N0250", 0.0)],
+)
+def test_the_track_is_where_the_aircraft_goes(east: bytes, north: bytes, track: float) -> None:
+    assert values(gps(41, east + north))["TRACK"] == pytest.approx(track)
+
+
+@pytest.mark.parametrize(("tenths", "moves"), [(5, False), (6, True)])  # 0.97 and 1.17 kt
+def test_below_a_knot_there_is_no_track(tenths: int, moves: bool) -> None:
+    updates = decoded(gps(41, b"E%04dN0000" % tenths))
+    assert updates["GS"] == Update("GS", pytest.approx(tenths / 10 * 3600 / 1852))  # type: ignore[arg-type]
+    assert updates["TRACK"] == Update("TRACK", *((90.0,) if moves else (None, FAIL, "stationary")))
+
+
+def test_what_a_display_does_not_write() -> None:
+    """It does not know what full scale is."""
+    assert "CDI" not in KEYS
+    assert {"LAT", "TRACK", "TIMEZS", "ALT", "TALT", "CHT16", "XTRACK", "WPLAT"} <= KEYS
+
+
+def test_a_zero_has_no_sign() -> None:
+    for key in ("ROLL", "ALAT"):
+        (field,) = (field for field in MESSAGES[b"11"][57] if field.key == key)
+        zero = b"-0".ljust(field.width, b"0")
+        body = ATTITUDE[: field.at] + zero + ATTITUDE[field.at + field.width : -4]
+        assert str(values(summed(body))[key]) == "0.0"
+
+
 # -- unknown values ----------------------------------------------------------------------------------------------------
 
 
@@ -167,19 +216,93 @@ def test_without_a_fix_everything_that_depends_on_it_fails() -> None:
     assert not decoder.trouble
 
 
-def test_a_simulated_position_is_failed() -> None:
-    updates = decoded(GPS.replace(b"G009", b"S009"))
-    assert updates["LAT"].flags == updates["GS"].flags == FAIL
+def test_the_time_is_not_known_without_a_fix_although_it_is_sent() -> None:
+    """The display's own clock may be wrong."""
+    without = b"@250721143000" + b"_" * 42 + b"\r\n"
+    assert decoded(without)["TIMEZH"] == Update("TIMEZH", None, FAIL, NO_FIX)
+    assert decoded(gps(8, b"______"))["TIMEZH"] == Update("TIMEZH", None, FAIL, NO_FIX)
+
+
+def test_a_simulated_position_is_shown_and_failed() -> None:
+    decoder = Decoder(lambda: 0.0)
+    updates = {u.key: u for u in decoder.feed(GPS.replace(b"G009", b"S009"))}
+    shown = values(GPS)
+    for key in ("LAT", "LONG", "TALT", "GPS_ACCURACY_HORIZ", "GS", "TRACK"):
+        assert updates[key] == Update(key, shown[key], FAIL, SIMULATED)
+    assert updates["GPS_FIX_TYPE"] == Update("GPS_FIX_TYPE", 1, BAD, SIMULATED)
+    assert updates["TIMEZ"] == Update("TIMEZ", "14:30:00")
+    assert decoder.trouble == SIMULATED
+    decoder.feed(GPS)
+    assert not decoder.trouble
+
+
+def test_a_jump_of_the_position_is_bad_until_it_stays() -> None:
+    display = Talking()
+    display.hear(GPS, 0.0)
+    there = gps(14, b"N4457300")  # 60 nmi
+    display.hear(gps(8, b"143001", there), 1.0)
+    for key in ("LAT", "LONG", "TALT", "GPS_ACCURACY_HORIZ", "GS", "TRACK", "GPS_FIX_TYPE"):
+        update = display.updates[key]
+        assert update.value is not None, key
+        assert (update.flags, update.reason) == (BAD, JUMPED), key
+    assert display.updates["GPS_FIX_TYPE"].value == 3
+    assert display.updates["TIMEZ"] == Update("TIMEZ", "14:30:01")
+    assert display.decoder.trouble == JUMPED
+    display.hear(gps(8, b"143002", gps(31, b"S", there)), 2.0)
+    assert (display.updates["LAT"].flags, display.updates["LAT"].reason) == (FAIL | BAD, SIMULATED)
+    for second in range(3, 5):
+        display.hear(gps(8, b"14300%d" % second, there), second)
+    assert display.updates["LAT"] == Update("LAT", pytest.approx(44 + 57.3 / 60))  # type: ignore[arg-type]
+    assert not display.decoder.trouble
+
+
+def test_a_recording_may_be_played_faster_than_it_was_made() -> None:
+    """Not the clock, but the receiver's time says how far it may have come."""
+    display = Talking()
+    display.hear(GPS, 0.0)
+    for time in (b"143600", b"153600"):  # 60 nmi in six minutes, and back in an hour
+        display.hear(gps(8, time, gps(14, b"N4457300") if time == b"143600" else GPS), 0.1)
+        assert not display.decoder.trouble
+
+
+@pytest.mark.parametrize(
+    ("at", "text", "unknown"),
+    [
+        (14, b"________", {"LAT"}),
+        (22, b"_________", {"LONG"}),
+        (32, b"___", {"GPS_ACCURACY_HORIZ"}),
+        (35, b"______", {"TALT"}),
+        (41, b"_____", {"GS", "TRACK"}),
+        (46, b"_____", {"GS", "TRACK"}),
+        (51, b"_____", set()),
+    ],
+)
+def test_a_part_of_the_fix_that_is_not_known_fails_alone(at: int, text: bytes, unknown: set[str]) -> None:
+    decoder = Decoder(lambda: 0.0)
+    updates = decoder.feed(gps(at, text))
+    assert {u for u in updates if u.flags} == {Update(key, None, FAIL, UNKNOWN) for key in unknown}
+    assert not decoder.trouble
+    assert decoder.counts["absurd values"] == 0
 
 
 def test_absurd_values_are_refused_and_counted() -> None:
     decoder = Decoder(lambda: 0.0)
-    body = ATTITUDE[:-4].replace(b"-012+0153", b"-912+1953")
+    body = ATTITUDE[:-4].replace(b"-012+0153", b"-912+1 53")
     updates = {u.key: u for u in decoder.feed(summed(body))}
-    assert updates["PITCH"].value is None
-    assert updates["ROLL"].value is None
+    assert updates["PITCH"] == Update("PITCH", None, FAIL, f"{ABSURD}: '-912'")
+    assert updates["ROLL"] == Update("ROLL", None, FAIL, f"{ABSURD}: '+1 53'")
     assert updates["IAS"].value == pytest.approx(104.2)
     assert decoder.counts["absurd values"] == 2
+    (latitude,) = (u for u in decoder.feed(gps(14, b"N9100000")) if u.flags)
+    assert latitude == Update("LAT", None, FAIL, f"{ABSURD}: 'N9100000'")
+    assert decoder.counts["absurd values"] == 3
+
+
+@pytest.mark.parametrize(("at", "text"), [(28, b"______"), (53, b"___")])
+def test_the_altitude_needs_pressure_altitude_and_altimeter_setting(at: int, text: bytes) -> None:
+    updates = decoded(summed(ATTITUDE[: at - 1] + text + ATTITUDE[at - 1 + len(text) : -4]))
+    assert updates["ALT"] == Update("ALT", None, FAIL, UNKNOWN)
+    assert sum(bool(u.flags) for u in updates.values()) == 2
 
 
 def test_a_navigator_that_does_not_guide_gives_no_course() -> None:
@@ -223,7 +346,8 @@ def test_a_display_that_repeats_the_same_message_has_hung() -> None:
     for tenth in range(1, 100):
         display.hear(attitude(b"14300010"), tenth / 10)
     assert {"PITCH", "IAS", "ALT"} <= display.failed()
-    assert display.decoder.trouble == "the display repeats the same message"
+    assert display.updates["PITCH"].reason == HUNG == "the display repeats the same message"
+    assert display.decoder.trouble == HUNG
     display.hear(attitude(b"14300999"), 10.0)
     assert not display.failed()
     assert not display.decoder.trouble
@@ -239,6 +363,50 @@ def test_a_display_is_trusted_if_its_time_never_runs_or_its_values_change() -> N
     for tenth in range(100):
         display.hear(attitude(b"00000%03d" % min(tenth, 3), b"+%03d" % tenth), tenth / 10)
     assert not display.failed()
+
+
+def test_a_display_is_believed_for_four_seconds() -> None:
+    display = Talking()
+    display.hear(attitude(b"14300000"), 0.0)
+    display.hear(attitude(b"14300010"), 1.0)
+    display.hear(attitude(b"14300010"), 5.0)
+    assert not display.failed()
+    display.hear(attitude(b"14300010"), 5.001)
+    assert display.failed()
+
+
+def test_a_gps_is_believed_for_four_seconds() -> None:
+    silent = Talking()
+    silent.hear(GPS, 0.0)
+    silent.hear(b"", 4.0)
+    assert not silent.failed()
+    silent.hear(b"", 4.001)
+    assert silent.updates["LAT"] == Update("LAT", None, FAIL, SILENT)
+    assert SILENT == "no position for 4 seconds"
+    assert silent.decoder.trouble == SILENT
+    assert silent.decoder.tick() == [], "once is enough"
+    stopped = Talking()
+    for second in (0.0, 2.0, 4.0):
+        stopped.hear(GPS, second)
+    assert not stopped.failed()
+    stopped.hear(GPS, 4.001)
+    assert stopped.updates["LAT"] == Update("LAT", None, FAIL, STOPPED)
+    assert stopped.decoder.trouble == STOPPED
+
+
+def test_a_receiver_without_a_fix_may_have_a_time_that_stands_still() -> None:
+    display = Talking()
+    for second in range(10):
+        display.hear(b"@250721143000" + b"_" * 42 + b"\r\n", second)
+    assert display.updates["LAT"].reason == display.decoder.trouble == NO_FIX
+
+
+def test_different_times_of_different_messages_are_no_time_that_runs() -> None:
+    display = Talking()
+    for second in range(10):
+        display.hear(attitude(b"00000000") + summed(b"=31" + b"_" * 8 + ENGINE[11:-4]), second)
+    assert "PITCH" not in display.failed()
+    assert not display.decoder.trouble
 
 
 def test_a_gps_that_is_silent_or_whose_time_stands_still_has_no_position() -> None:
@@ -309,9 +477,52 @@ def test_a_frame_without_its_end_does_not_swallow_the_next() -> None:
 
 def test_a_bad_checksum_is_refused() -> None:
     decoder = Decoder(lambda: 0.0)
-    assert decoder.feed(ATTITUDE.replace(b"1042", b"1043")) == []
+    wrong = ATTITUDE.replace(b"1042", b"1043")
+    assert decoder.feed(wrong) == []
     assert decoder.counts["bad checksum"] == 1
-    assert "bad checksum" in decoder.refused
+    assert decoder.refused == f"bad checksum: {wrong.strip()!r}"
+    assert len(decoder.feed(ATTITUDE[:-4] + ATTITUDE[-4:].lower())) == 12, "in small letters"
+
+
+@pytest.mark.parametrize(("length", "reason"), [(400, "ignored"), (401, "wrong length")])
+def test_no_message_is_longer_than_400_characters(length: int, reason: str) -> None:
+    long = summed(b"=71".ljust(length - 2, b"x"))
+    for pieces in ((long,), (long[:-2], long[-2:])):
+        decoder = Decoder(lambda: 0.0)
+        for piece in pieces:
+            decoder.feed(piece)
+        assert len(decoder.feed(ATTITUDE)) == 12
+        assert (decoder.counts[reason], decoder.counts["received"]) == (1, 2)
+        assert not decoder.refused or decoder.refused == f"wrong length: {long[:400]!r}"
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+def test_lines_may_end_with_either(end: bytes) -> None:
+    decoder = Decoder(lambda: 0.0)
+    assert len(decoder.feed((ATTITUDE + GPS).replace(b"\r\n", end))) > 12
+    assert (decoder.counts["used"], decoder.counts["received"]) == (2, 2)
+
+
+def test_what_was_refused_is_shown() -> None:
+    decoder = Decoder(lambda: 0.0)
+    decoder.feed(ATTITUDE[:9] + GPS)
+    assert decoder.refused == f"truncated: {ATTITUDE[:9]!r}"
+    decoder.feed(gps(31, b"X"))
+    assert decoder.refused == f"malformed: {gps(31, b'X').strip()!r}"
+    decoder.feed(NAVIGATOR.replace(b"D097", b"D0x7"))
+    assert decoder.refused.startswith("malformed: 'D0x7' in ")
+    decoder.feed(NAVIGATOR[:9] + NAVIGATOR)
+    assert decoder.refused == f"truncated: {NAVIGATOR[:9]!r}"
+    assert (decoder.counts["malformed"], decoder.counts["truncated"], adds_up(decoder)) == (2, 2, True)
+
+
+@pytest.mark.parametrize("message", [ATTITUDE, GPS, NAVIGATOR])
+def test_an_unfinished_frame_is_forgotten_after_an_interruption(message: bytes) -> None:
+    decoder = Decoder(lambda: 0.0)
+    decoder.feed(message[:20])
+    decoder.interrupt()
+    assert decoder.feed(message[20:]) == []
+    assert decoder.feed(message) == Decoder(lambda: 0.0).feed(message)
 
 
 def test_other_messages_are_ignored() -> None:
@@ -349,6 +560,21 @@ def test_a_wrong_byte_in_a_frame_with_a_checksum_is_noticed(at: int, flip: int) 
     spoiled = bytearray(ATTITUDE)
     spoiled[at] ^= flip
     assert [u for u in Decoder(lambda: 0.0).feed(bytes(spoiled)) if u.value is not None] == []
+
+
+# -- captures for others -----------------------------------------------------------------------------------------------
+
+
+def test_no_position_is_given_away() -> None:
+    def clean(data: bytes) -> bytes:
+        return without_place(data, Shift(10, 100))
+
+    assert clean(ATTITUDE + GPS + ENGINE) == ATTITUDE + gps(14, b"N5357300E01126250") + ENGINE
+    south = gps(14, b"S4357300E08833750")
+    assert clean(south) == gps(14, b"S3357300W17126250")
+    assert clean(gps(14, b"________", GPS)) == b"@000000000000________X00000000X000+00000X0000X0000X0000\r\n"
+    assert clean(b"=11" + GPS) == b"=00@000000000000X0000000X00000000X000+00000X0000X0000X0000\r\n"
+    assert clean(GPS[5:]) == b"00000000X0000000X00000000X000+00000X0000X0000X0000\r\n"
 
 
 # -- the virtual devices -----------------------------------------------------------------------------------------------
