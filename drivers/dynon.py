@@ -36,13 +36,13 @@ _NUMBER = re.compile(r"[+-]?\d+", re.ASCII)
 
 class Field(NamedTuple):
     """A number in a line: its first character (counted from 1, as Dynon does), the key's units per unit sent, and the
-    possible range in the key's units; without `high`, its width is the limit."""
+    possible range in the key's units; without `low` or `high`, its width is the limit."""
 
     key: str
     at: int
     width: int
     factor: float
-    low: float
+    low: float = -math.inf
     high: float = math.inf
     offset: float = 0.0
 

@@ -20,14 +20,14 @@ ALWAYS = (
     Field("ROLL", 13, 5, 0.1, -180, 180),
     Field("HEAD", 18, 3, 1, 0, 360),
     Field("IAS", 21, 4, 0.1 * KNOTS_PER_MPS, 0, 1000),
-    Field("ALAT", 34, 3, -0.01, -0.99, 0.99),  # positive is leftward on the line
-    Field("ANORM", 37, 3, 0.1, -9.9, 9.9),
+    Field("ALAT", 34, 3, -0.01, low=-0.99),  # positive is leftward on the line
+    Field("ANORM", 37, 3, 0.1, high=9.9),
 )
 #: Fields when the lowest bit of the status is 0, and when it is 1.
 ALTERNATING = (
-    (Field("ALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("ROT", 30, 4, 0.1, -99.9, 99.9)),
+    (Field("ALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("ROT", 30, 4, 0.1, high=99.9)),
     # VS in tenths of a foot per second
-    (Field("PALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("VS", 30, 4, 6, -5994, 5994)),
+    (Field("PALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("VS", 30, 4, 6, high=5994)),
 )
 
 KEYS = frozenset({"AOA", *(field.key for fields in (ALWAYS, *ALTERNATING) for field in fields)})

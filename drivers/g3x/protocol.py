@@ -35,14 +35,14 @@ STOPPED = "the receiver's time has stopped"
 
 
 class Field(NamedTuple):
-    """A number in a message: where it is, the key's units per unit sent, the possible range (without `high`, its
-    width is the limit), and an offset."""
+    """A number in a message: where it is, the key's units per unit sent, the possible range (without `low`
+    or `high`, its width is the limit), and an offset."""
 
     key: str
     at: int
     width: int
     factor: float
-    low: float
+    low: float = -math.inf
     high: float = math.inf
     offset: float = 0.0
 
@@ -53,11 +53,11 @@ ATTITUDE = (
     Field("HEAD", 20, 3, 1, 0, 360),
     Field("IAS", 23, 4, 0.1, 0),
     Field("PALT", 27, 6, 1, -2000, 60000),
-    Field("ROT", 33, 4, 0.1, -99.9, 99.9),
-    Field("ALAT", 37, 3, -0.01, -0.99, 0.99),  # positive is leftward on the wire
-    Field("ANORM", 40, 3, 0.1, -9.9, 9.9),
-    Field("VS", 45, 4, 10, -9990, 9990),
-    Field("OAT", 49, 3, 1, -99, 99),
+    Field("ROT", 33, 4, 0.1, high=99.9),
+    Field("ALAT", 37, 3, -0.01, low=-0.99),  # positive is leftward on the wire
+    Field("ANORM", 40, 3, 0.1, high=9.9),
+    Field("VS", 45, 4, 10, high=9990),
+    Field("OAT", 49, 3, 1, high=99),
     Field("BARO", 52, 3, 0.01, 27.5, 31.5, 27.5),
 )
 ENGINE = (
@@ -66,12 +66,12 @@ ENGINE = (
     Field("TACH1", 18, 4, 1, 0),
     Field("MAP1", 26, 3, 0.1, 0),
     Field("FUELF1", 29, 3, 0.1, 0),
-    Field("FUELP1", 35, 3, 0.1, -9.9, 99.9),
+    Field("FUELP1", 35, 3, 0.1),
     Field("FUELQ1", 38, 3, 0.1, 0),
     Field("FUELQ2", 41, 3, 0.1, 0),
     Field("FUELQT", 44, 3, 0.1, 0),
     Field("VOLT", 47, 3, 0.1, 0),
-    Field("CURRNT", 53, 4, 0.1, -99.9, 99.9),
+    Field("CURRNT", 53, 4, 0.1, high=99.9),
     Field("HOBBS1", 57, 5, 0.1, 0),
     *(Field(f"CHT1{c}", 67 + 8 * (6 - c), 4, 1, -60, 600) for c in range(6, 0, -1)),
     *(Field(f"EGT1{c}", 71 + 8 * (6 - c), 4, 1, -60, 1200) for c in range(6, 0, -1)),

@@ -27,19 +27,19 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("HEAD", 21, 3, 1, 0, 360),
         Field("IAS", 24, 4, 0.1, 0),
         Field("PALT", 28, 6, 1, -3000, 60_000),
-        Field("ROT", 34, 4, 0.1, -99.9, 99.9),
-        Field("ALAT", 38, 3, -0.01, -0.99, 0.99),  # positive is leftward on the line
-        Field("ANORM", 41, 3, 0.1, -9.9, 9.9),
-        Field("VS", 46, 4, 10, -9990, 9990),
-        Field("OAT", 50, 3, 1, -99, 99),
+        Field("ROT", 34, 4, 0.1, high=99.9),
+        Field("ALAT", 38, 3, -0.01, low=-0.99),  # positive is leftward on the line
+        Field("ANORM", 41, 3, 0.1, high=9.9),
+        Field("VS", 46, 4, 10, high=9990),
+        Field("OAT", 50, 3, 1, high=99),
         Field("TAS", 53, 4, 0.1, 0),
         Field("BARO", 57, 3, 0.01, 27.5, 31.5, 27.5),
         Field("DALT", 60, 6, 1, -10_000, 60_000),
     ),
     SYSTEM: (
         Field("COURSE", 28, 3, 1, 0, 360),
-        Field("CDI", 35, 3, 0.01, -0.99, 0.99),
-        Field("GSI", 38, 3, 0.01, -0.99, 0.99),
+        Field("CDI", 35, 3, 0.01, high=0.99),
+        Field("GSI", 38, 3, 0.01, high=0.99),
     ),
     ENGINE: (
         Field("OILP1", 12, 3, 1, 0, 300),
@@ -50,7 +50,7 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("FUELQ2", 42, 3, 0.1, 0),
         Field("FUELQT", 45, 3, 0.1, 0),
         Field("VOLT", 48, 3, 0.1, 0, 60),
-        Field("CURRNT", 54, 4, 0.1, -99.9, 99.9),
+        Field("CURRNT", 54, 4, 0.1, high=99.9),
         Field("HOBBS1", 58, 5, 0.1, 0),
     ),
 }

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import FAIL
-from fixgw.drivers.dynon import CLOCK_STOPPED
+from fixgw.drivers.dynon import CLOCK_STOPPED, UNKNOWN
 from fixgw.drivers.dynon_d10.protocol import KEYS, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.dynon_d10 import D10, STALL_ANGLE
+from fixgw.kit.update import Update
 
 # From the EFIS-D10A and EFIS-D100 Pilot's User Guides.
 GUIDE = (Path(__file__).parents[1] / "data" / "dynon_d10" / "guide.txt").read_bytes().strip()
@@ -84,31 +85,44 @@ def test_percentages_become_an_angle_of_attack_if_the_stall_angle_is_known(clock
     assert "AOA" not in values(Decoder(clock), resent(GUIDE, 40, b"50"))
 
 
+@pytest.mark.parametrize(
+    ("status", "odd"), [(b"000000", False), (b"fffffF", True), (b"000002", False), (b"100001", True)]
+)
+def test_only_the_lowest_bit_of_the_status_matters(decoder: Decoder, status: bytes, odd: bool) -> None:
+    assert ("PALT" in values(decoder, resent(GUIDE, 42, status))) is odd
+
+
 @pytest.mark.parametrize(("at", "text", "key"), [(18, b"361", "HEAD"), (9, b"+901", "PITCH"), (13, b"-1801", "ROLL")])
 def test_impossible_values_are_failed_and_counted(decoder: Decoder, at: int, text: bytes, key: str) -> None:
     (update,) = [u for u in decoder.feed(resent(GUIDE, at, text)) if u.flags]
-    assert (update.key, update.value, update.flags) == (key, None, FAIL)
+    assert update == Update(key, None, FAIL, f"the display sends {text.decode()!r}, which is impossible")
     assert decoder.counts["absurd values"] == 1
     assert decoder.counts["used"] == 1
 
 
 def test_values_that_the_display_does_not_know_fail(decoder: Decoder) -> None:
     (update,) = [u for u in decoder.feed(resent(GUIDE, 21, b"XXXX")) if u.flags]
-    assert (update.key, update.value, update.flags) == ("IAS", None, FAIL)
+    assert update == Update("IAS", None, FAIL, UNKNOWN)
     assert decoder.counts["absurd values"] == 0
 
 
-def test_a_line_without_a_status_is_ignored(decoder: Decoder) -> None:
-    assert decoder.feed(resent(GUIDE, 42, b"status")) == []
+@pytest.mark.parametrize("status", [b"status", b"x00001", b"00001x"])
+def test_a_line_without_a_status_is_ignored(decoder: Decoder, status: bytes) -> None:
+    assert decoder.feed(resent(GUIDE, 42, status)) == []
     assert decoder.counts["ignored"] == 1
 
 
 def test_a_hung_display_is_not_trusted(decoder: Decoder, clock: Clock) -> None:
-    assert values(decoder, LINE)
-    clock.now += 5.1
+    said = values(decoder, resent(OTHER, 1, LINE[:8]) + LINE)
+    clock.now += 5.0
+    assert values(decoder, LINE) == values(Decoder(clock), LINE)
+    assert decoder.trouble == ""
+    clock.now += 0.1
     updates = decoder.feed(LINE)
-    assert {u.flags for u in updates} == {FAIL}
+    assert {(u.value, u.flags, u.reason) for u in updates} == {(None, FAIL, CLOCK_STOPPED)}
+    assert {u.key for u in updates} == said.keys(), "also those of the other kind of line"
     assert decoder.trouble == CLOCK_STOPPED
+    assert {u.key for u in decoder.feed(LINE)} == values(Decoder(clock), LINE).keys(), "once is enough"
     assert values(decoder, resent(GUIDE, 7, b"22"))
     assert decoder.trouble == ""
 
@@ -138,7 +152,19 @@ def test_a_wrong_character_loses_only_its_own_line(clock: Clock) -> None:
         decoder.feed(LINE[:at] + bytes((LINE[at] ^ 1,)) + LINE[at + 1 :] + LINE)
         assert decoder.counts["used"] == 1, at
         assert decoder.counts["bad checksum"] == 1, at
-        assert decoder.refused
+        assert decoder.refused.startswith("bad checksum: b")
+
+
+def test_noise_before_a_line_is_refused_and_the_line_is_read(decoder: Decoder) -> None:
+    assert decoder.refused == ""
+    decoder.feed(b"noise" + GUIDE[:49] + GUIDE[49:].lower() + b"\n\r\r\n" + LINE)
+    assert (decoder.counts["used"], decoder.counts["wrong length"], decoder.counts["received"]) == (2, 1, 3)
+    assert decoder.refused == "wrong length: b'noise'"
+    decoder = Decoder(Clock())
+    decoder.feed(b"x" * 500)
+    assert len(decoder._buffer) == 103
+    decoder.feed(LINE)
+    assert (decoder.counts["used"], decoder.counts["wrong length"], decoder.counts["received"]) == (1, 1, 2)
 
 
 @pytest.mark.slow

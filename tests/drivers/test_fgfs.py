@@ -465,9 +465,7 @@ def test_zeros_while_it_loads_are_no_values() -> None:
     ],
 )
 def test_the_zero_of_a_property_is_recognised_in_its_format(form: str, offset: str, zero: str, more: str) -> None:
-    reader = Generic(
-        layout(chunk("IAS"), chunk("VS"), chunk("OILT1", form, more=f"<offset>{offset}</offset>")), TYPES
-    )
+    reader = Generic(layout(chunk("IAS"), chunk("VS"), chunk("OILT1", form, more=f"<offset>{offset}</offset>")), TYPES)
     assert reader.feed(f"0,0,{zero}\n".encode()) == []
     assert len(reader.feed(f"0,0,{more}\n".encode())) == 3
 

@@ -16,7 +16,19 @@ from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL, Database, Definition
 from fixgw.drivers.efb_text import parse
-from fixgw.drivers.gdl90 import Report, decode, encode, frame
+from fixgw.drivers.gdl90 import (
+    AttitudeForeFlight,
+    AttitudeLE,
+    GeometricAltitude,
+    Heartbeat,
+    Identity,
+    Message,
+    Report,
+    StratuxHeartbeat,
+    decode,
+    encode,
+    frame,
+)
 from fixgw.drivers.gdl90_out import FORGET_TABLET_S, LISTEN_AGAIN_S, MAX_TABLETS, UNREACHABLE_S, OutOptions, Plugin
 from fixgw.drivers.gdl90_out.protocol import UNASSIGNED, Own, Speaker, Turns, read_announcement
 from fixgw.errors import DeviceError
@@ -151,6 +163,206 @@ def test_how_good_a_position_is(clock: Clock, metres: float | None, nic: int, na
     messages = Speaker(Outward(db.read, clock), clock, Own()).second()
     (own,) = (said for message in messages if isinstance(said := decode(message), Report))
     assert (own.nic, own.nacp) == (nic, nacp)
+
+
+class Spoken:
+    """A speaker, and what its messages say. It knows all values but those of the keys that are `unknown`."""
+
+    def __init__(self, own: Own | None = None, unknown: str = "", **values: Any) -> None:
+        self.clock = Clock()
+        known = {**FLYING, "ALAT": 0.1, "ROT": -2.5, "ANORM": 1.2, "GPS_ACCURACY_VERTICAL": 19.7} | values
+        self.db = db = packaged_database(self.clock)
+        for key in known.keys() - unknown.split():
+            db.write(key, known[key], "gps", 0)
+        self.speaker = Speaker(Outward(db.read, self.clock), self.clock, own or Own())
+
+    def second(self, kind: type[Message], as_stratux: bool = False) -> Any:
+        """The message of a kind, of those once a second; None if there is none."""
+        messages = [message for each in self.speaker.second(as_stratux) if (message := decode(each)) is not None]
+        (*found,) = (message for message in messages if isinstance(message, kind))
+        return found[0] if found else None
+
+
+def test_the_report_of_this_aircraft() -> None:
+    assert Spoken().second(Report) == Report(
+        own=True,
+        address=0xF00000,  # as other senders without an address have it
+        address_type=1,
+        lat=pytest.approx(48.1173, abs=2e-5),  # type: ignore[arg-type]
+        lon=pytest.approx(11.516666, abs=2e-5),  # type: ignore[arg-type]
+        altitude_ft=1700,
+        airborne=True,
+        track_kind="true_track",
+        track_deg=84.375,
+        nic=8,
+        nacp=10,
+        ground_speed_kt=122,
+        vertical_speed_fpm=-320,
+        emitter=1,  # light
+        callsign="DEABC",
+    )
+    known = Spoken(Own(0x3C1234)).second(Report)
+    assert (known.address, known.address_type) == (0x3C1234, 0)
+
+
+def test_without_a_position_nothing_vouches_for_one() -> None:
+    report = Spoken(unknown="LAT").second(Report)
+    assert (report.lat, report.lon, report.nic, report.nacp) == (None, None, 0, 0)
+    assert (report.altitude_ft, report.ground_speed_kt, report.callsign) == (1700, 122, "DEABC")
+
+
+@pytest.mark.parametrize(("knots", "flies"), [(0.0, False), (35.0, False), (35.01, True), (None, False)])
+def test_an_aircraft_flies_above_35_kt(knots: float | None, flies: bool) -> None:
+    spoken = Spoken(unknown="GS") if knots is None else Spoken(GS=knots)
+    assert spoken.second(Report).airborne is flies
+    assert Spoken(Own(airborne_above_kt=34.0), GS=35.0).second(Report).airborne
+
+
+@pytest.mark.parametrize(
+    ("said", "call"),
+    [
+        ("D-EABC", "DEABC"),
+        ("n123ab", "N123AB"),
+        ("KLM 1023", "KLM 1023"),
+        ("KLM1023XYZ", "KLM1023X"),
+        ("\u00d6E.1", "E1"),
+    ],
+)
+def test_a_call_sign_has_eight_letters_digits_and_blanks(said: str, call: str) -> None:
+    assert Spoken(ACID=said).second(Report).callsign == call
+    assert Spoken(Own(no_call=said), ACID=said).second(Report).callsign == ""
+    assert Spoken(Own(no_call="N1"), ACID=said).second(Report).callsign == call
+
+
+def test_a_call_sign_does_not_age() -> None:
+    spoken = Spoken()
+    spoken.clock.now += 3600.0
+    report = spoken.second(Report)
+    assert (report.callsign, report.ground_speed_kt) == ("DEABC", None)
+
+
+@pytest.mark.parametrize(
+    ("time", "seconds"),
+    [
+        ("12:00:01", 43201),
+        ("00:00:00", 0),
+        ("09:59:59", 35999),
+        ("23:59:59", 86399),
+        ("23:59:60", 86399),  # a leap second
+        ("24:00:00", None),
+        ("12:60:00", None),
+        ("12:00:61", None),
+        ("12:00", None),
+        ("12:00:01.5", None),
+        (None, None),
+    ],
+)
+def test_the_heartbeat_has_the_time_of_day_and_says_whether_it_is_utc(time: str | None, seconds: int | None) -> None:
+    spoken = Spoken(unknown="TIMEZ") if time is None else Spoken(TIMEZ=time)
+    spoken.clock.now += 0.5 - spoken.clock.now % 1 + 2 * 86400
+    own = int(spoken.clock.now) % 86400
+    for key in ("LAT", "LONG", "GPS_FIX_TYPE", *(["TIMEZ"] if time is not None else [])):
+        spoken.db.write(key, time if key == "TIMEZ" else FLYING[key], "gps", 0)
+    assert spoken.second(Heartbeat) == Heartbeat(
+        True, utc_ok=seconds is not None, seconds=own if seconds is None else seconds
+    )
+    assert not Spoken(unknown="LONG").second(Heartbeat).gps_valid
+
+
+@pytest.mark.parametrize(("feet", "metres"), [(19.7, 7), (19.6, 6), (0.0, 0), (None, None)])
+def test_the_height_has_its_error_rounded_up(feet: float | None, metres: int | None) -> None:
+    spoken = Spoken(unknown="GPS_ACCURACY_VERTICAL") if feet is None else Spoken(GPS_ACCURACY_VERTICAL=feet)
+    assert spoken.second(GeometricAltitude) == GeometricAltitude(1945, vfom_m=metres)
+
+
+def test_a_height_that_does_not_fit_or_has_no_position_is_not_sent() -> None:
+    assert Spoken(unknown="GPS_ELLIPSOID_ALT").second(GeometricAltitude) is None
+    assert Spoken(unknown="LAT").second(GeometricAltitude) is None
+
+    for feet, sent in ((163_834.0, 163_835), (163_835.0, None), (-163_834.0, -163_835), (-163_835.0, None)):
+        spoken = Spoken()
+        spoken.speaker._number = lambda key, feet=feet: feet if key == "GPS_ELLIPSOID_ALT" else None  # type: ignore[assignment,misc]
+        said = spoken.second(GeometricAltitude)
+        assert (said and said.altitude_ft) == sent
+
+
+def test_the_device_has_a_name() -> None:
+    assert Spoken().second(Identity) == Identity("fixgw", "FIX Gateway")
+
+
+@pytest.mark.parametrize(("unknown", "gps", "ahrs"), [("", True, True), ("LAT", False, True), ("PITCH", True, False)])
+def test_the_heartbeat_of_a_stratux(unknown: str, gps: bool, ahrs: bool) -> None:
+    spoken = Spoken(unknown=unknown)
+    assert spoken.second(StratuxHeartbeat) is None
+    assert spoken.second(StratuxHeartbeat, as_stratux=True) == StratuxHeartbeat(gps, ahrs)
+
+
+def test_attitude_in_both_formats() -> None:
+    foreflight, stratux = map(decode, Spoken().speaker.attitude(stratux=True))
+    assert foreflight == AttitudeForeFlight(-12.5, 7.3, 78.0, True, 104, 112)
+    # to the right 0.1 g: the ball is 5.7 degrees to the left
+    assert stratux == AttitudeLE(-12.5, 7.3, 78.0, -5.7, -2.5, 1.2, None, 1700, -300)
+    assert [*map(decode, Spoken().speaker.attitude())] == [foreflight]
+    assert [*map(decode, Spoken().speaker.attitude(foreflight=False, stratux=True))] == [stratux]
+    (unknown,) = map(decode, Spoken(unknown="HEAD IAS").speaker.attitude())
+    assert unknown == AttitudeForeFlight(-12.5, 7.3, None, None, None, 112)
+    (unknown,) = map(decode, Spoken(unknown="ALAT VS").speaker.attitude(False, True))
+    assert unknown == AttitudeLE(-12.5, 7.3, 78.0, None, -2.5, 1.2, None, 1700, None)
+
+
+@pytest.mark.parametrize(("side", "slip"), [(0.0, 0.0), (1.0, -90.0), (-1.0, 90.0), (1.01, None), (-0.5, 30.0)])
+def test_slip_is_where_the_ball_is(side: float, slip: float | None) -> None:
+    (said,) = map(decode, Spoken(ALAT=side).speaker.attitude(False, True))
+    assert isinstance(said, AttitudeLE)
+    assert said.slip_deg == slip
+
+
+def test_attitude_needs_roll_and_pitch() -> None:
+    for unknown in ("ROLL", "PITCH"):
+        assert Spoken(unknown=unknown).speaker.attitude() == []
+    spoken = Spoken()
+    assert spoken.speaker.attitude(False, False) == []
+    spoken.clock.now += 10.0
+    assert [*map(decode, spoken.speaker.attitude())] == [AttitudeForeFlight()], "it is lost"
+
+
+def test_what_is_not_known_of_another_aircraft_is_not_said() -> None:
+    target = Target(0xABCDEF, 3, lat=48.0, lon=-11.0, on_ground=True, emitter=14, emergency="general", source="sbs")
+    made = Spoken().speaker.report(target)
+    assert made is not None
+    report = decode(made)
+    assert isinstance(report, Report)
+    assert (report.own, report.address, report.address_type, report.nic, report.nacp) == (False, 0xABCDEF, 3, 6, 0)
+    assert (report.altitude_ft, report.track_kind, report.track_deg) == (None, None, None)
+    assert (report.ground_speed_kt, report.vertical_speed_fpm) == (None, None)
+    assert (report.airborne, report.emitter, report.callsign, report.emergency) == (False, 14, "", 1)
+    for missing in ("lat", "lon"):
+        assert Spoken().speaker.report(target._replace(**{missing: None})) is None
+
+
+@pytest.mark.parametrize("unknown", ["LAT", "LONG", "TALT", "TRACK", "GS"])
+def test_a_line_of_the_position_needs_all_of_it(unknown: str) -> None:
+    assert Spoken().speaker.gps_line() == b"XGPSFIX Gateway,11.516666,48.117300,545.4,84.40,62.97"
+    assert Spoken(unknown=unknown).speaker.gps_line() is None
+
+
+@pytest.mark.parametrize("unknown", ["ROLL", "PITCH", "HEAD", "TRACK", "TRACKM"])
+def test_a_line_of_the_attitude_needs_all_of_it(unknown: str) -> None:
+    assert Spoken().speaker.attitude_line() == b"XATTFIX Gateway,81.10,7.30,-12.50"
+    assert Spoken(HEAD=359.0).speaker.attitude_line() == b"XATTFIX Gateway,2.10,7.30,-12.50"
+    assert Spoken(TRACK=1.0, TRACKM=358.0, HEAD=2.0).speaker.attitude_line() == b"XATTFIX Gateway,5.00,7.30,-12.50"
+    assert Spoken(unknown=unknown).speaker.attitude_line() is None
+
+
+@pytest.mark.parametrize(
+    "unknown", ["lat", "lon", "altitude_ft", "vertical_speed_fpm", "track_deg", "ground_speed_kt", "source"]
+)
+def test_a_line_of_another_aircraft_needs_all_of_it(unknown: str) -> None:
+    speaker = Spoken().speaker
+    assert speaker.traffic_line(KLM._replace(on_ground=True, callsign=None)) == (
+        b"XTRAFFICFIX Gateway,4219421,48.200000,11.600000,38000,-640,0,90.0,420,"
+    )
+    assert speaker.traffic_line(KLM._replace(**{unknown: "sim/sbs" if unknown == "source" else None})) is None
 
 
 # -- what the tablet shows ---------------------------------------------------------------------------------------------
@@ -364,6 +576,12 @@ def test_traffic_of_before_a_hold_up_is_not_sent(bench: Bench) -> None:
 
 def test_turns_forget_targets_that_are_gone(clock: Clock) -> None:
     turns = Turns(clock)
+    (first, second) = (KLM._replace(placed_at=clock.now), KLM._replace(placed_at=clock.now + 0.94))
+    assert [*turns.due([first])] == [first]
+    clock.now += 0.94
+    assert [*turns.due([second])] == [], "each once a second"
+    clock.now += 0.02
+    assert [*turns.due([second])] == [second]
     for address in range(1000):
         assert list(turns.due([KLM._replace(address=address, placed_at=clock.now)]))
     assert len(turns._sent) == 1
@@ -463,6 +681,11 @@ def test_without_allow_nobody_is_heard(make: Any) -> None:
     [
         (b'{"App":"ForeFlight","GDL90":{"port":4000}}', 4000),
         (b'{"App":"FF\\u0007\\n","GDL90":{"port":1},"more":[1]}', 1),
+        (b'{"App":"ForeFlight","GDL90":{"port":65535}}', 65535),
+        (b'{"App":"ForeFlight","GDL90":{"port":65536}}', None),
+        (b'{"App":"ForeFlight","GDL90":{"port":4000}}'.ljust(2000), 4000),
+        (b'{"App":"ForeFlight","GDL90":{"port":4000}}'.ljust(2001), None),
+        (b'{"App":"ForeFlight","GDL90":{"port":-1}}', None),
         (b'{"App":"ForeFlight","GDL90":{"port":0}}', None),
         (b'{"App":"ForeFlight","GDL90":{"port":true}}', None),
         (b'{"App":"ForeFlight","GDL90":{"port":"4000"}}', None),
@@ -477,7 +700,13 @@ def test_without_allow_nobody_is_heard(make: Any) -> None:
 def test_announcements(data: bytes, port: int | None) -> None:
     said = read_announcement(data)
     assert (said and said.port) == port
-    assert said is None or said.app.isprintable()
+    assert said is None or said.app in ("ForeFlight", "FF")
+
+
+def test_the_name_of_an_app_is_cut() -> None:
+    said = read_announcement(b'{"App":"%s","GDL90":{"port":4000}}' % (b"x" * 41))
+    assert said is not None
+    assert said.app == "x" * 40
 
 
 @given(st.binary(max_size=200) | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(json.dumps))

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import FAIL, Database
-from fixgw.drivers.dynon import CLOCK_STOPPED
+from fixgw.drivers.dynon import CLOCK_STOPPED, UNKNOWN
 from fixgw.drivers.skyview import Plugin, SkyviewOptions
 from fixgw.drivers.skyview.protocol import HARNESS, KEYS, TIME, Decoder
 from fixgw.hw_sim.aircraft import Aircraft
@@ -134,38 +134,84 @@ def test_general_purpose_inputs_are_read_as_configured(clock: Clock) -> None:
     inputs = {4: ("FUELP1", "psi"), 9: ("FUELQ3", "gal"), 12: ("H2OT1", "degC"), 1: ("TRIMP", "%"), 8: ("CAT", "degC")}
     found = decoded(Decoder(clock, inputs=inputs), ENGINE + b"\r\n")
     assert [found[key].value for key in ("FUELP1", "FUELQ3", "H2OT1", "TRIMP")] == [16.4, 26.3, 92.8, -12.0]
-    assert (found["CAT"].value, found["CAT"].flags) == (None, FAIL)  # it is in gallons
+    reason = "the display sends '+0000G', but the key is in degC"
+    assert found["CAT"] == Update("CAT", None, FAIL, reason)
     assert [u.key for u in Decoder(clock, inputs=inputs).feed(ENGINE + b"\r\n")].count("FUELP1") == 1
 
 
-@pytest.mark.parametrize("text", [b"ZZZZZZ", b"+XXXXC", b"XXXXXX"])
+@pytest.mark.parametrize(
+    ("unit", "text", "value"),
+    [
+        ("degC", b"-0928C", -92.8),
+        ("psi", b"+0164P", 16.4),
+        ("gal", b"+0263G", 26.3),
+        ("%", b"-0012T", -12.0),
+        ("deg", b"+0012T", 12.0),
+    ],
+)
+@pytest.mark.parametrize(("number", "at"), [(1, 124), (2, 130), (13, 196)])
+def test_each_unit_of_a_general_purpose_input(
+    clock: Clock, unit: str, text: bytes, value: float, number: int, at: int
+) -> None:
+    decoder = Decoder(clock, inputs={number: ("INPUT", unit)})
+    assert decoded(decoder, resent(ENGINE, at, text))["INPUT"] == Update("INPUT", value)
+
+
+@pytest.mark.parametrize("text", [b"ZZZZZZ", b"+XXXXC", b"XXXXXX", b"00928C", b"+092CC"])
 def test_a_missing_input_fails(clock: Clock, text: bytes) -> None:
     decoder = Decoder(clock, inputs={12: ("H2OT1", "degC")})
-    assert decoded(decoder, resent(ENGINE, 190, text))["H2OT1"].flags == FAIL
+    assert decoded(decoder, resent(ENGINE, 190, text))["H2OT1"] == Update("H2OT1", None, FAIL, UNKNOWN)
+
+
+def test_each_of_the_thermocouples_can_be_read(clock: Clock) -> None:
+    for number in range(1, 15):
+        decoder = Decoder(clock, thermocouples={number: "CAT"})
+        at = 68 + 4 * (number - 1)
+        assert values(decoder, resent(ENGINE, at, b"+123"))["CAT"] == 123.0
+        assert decoded(decoder, resent(ENGINE, at, b"XXXX"))["CAT"] == Update("CAT", None, FAIL, UNKNOWN)
 
 
 def test_the_engine_speed_is_right_with_one_magneto_off(decoder: Decoder) -> None:
     assert values(decoder, resent(ENGINE, 19, b"00002340"))["TACH1"] == 2340
     assert values(decoder, resent(ENGINE, 19, b"2350XXXX"))["TACH1"] == 2350
-    assert decoded(decoder, resent(ENGINE, 19, b"XXXXXXXX"))["TACH1"].flags == FAIL
+    assert values(decoder, resent(ENGINE, 19, b"23502340"))["TACH1"] == 2350
+    assert values(decoder, resent(ENGINE, 19, b"00000000"))["TACH1"] == 0, "it stands"
+    assert decoded(decoder, resent(ENGINE, 19, b"XXXXXXXX"))["TACH1"] == Update("TACH1", None, FAIL, UNKNOWN)
+    assert decoder.counts["absurd values"] == 0
 
 
 def test_returned_fuel_is_not_counted_as_burnt(clock: Clock) -> None:
     decoder = Decoder(clock, return_flow=True)
     assert values(decoder, resent(ENGINE, 30, b"310204"))["FUELF1"] == 10.6
-    assert decoded(decoder, resent(ENGINE, 30, b"310XXX"))["FUELF1"].flags == FAIL
+    assert values(decoder, resent(ENGINE, 30, b"310310"))["FUELF1"] == 0.0
+    assert values(decoder, resent(ENGINE, 30, b"310312"))["FUELF1"] == 0.0, "sensors are not that exact"
+    unknown = Update("FUELF1", None, FAIL, UNKNOWN)
+    for text in (b"310XXX", b"XXX204", b"XXXXXX"):
+        assert decoded(decoder, resent(ENGINE, 30, text))["FUELF1"] == unknown
+    assert values(Decoder(clock), resent(ENGINE, 30, b"310XXX"))["FUELF1"] == 31.0
+    assert decoded(Decoder(clock), resent(ENGINE, 30, b"XXX204"))["FUELF1"] == unknown
 
 
-def test_values_that_the_display_does_not_know_fail(decoder: Decoder) -> None:
-    found = decoded(decoder, resent(ADAHRS, 28, b"XXXXXX"))
-    assert {key for key, u in found.items() if u.flags} == {"PALT", "ALT"}
+@pytest.mark.parametrize(
+    ("at", "text", "key"), [(28, b"XXXXXX", "PALT"), (57, b"XXX", "BARO"), (28, b"ZZZZZZ", "PALT")]
+)
+def test_values_that_the_display_does_not_know_fail(decoder: Decoder, at: int, text: bytes, key: str) -> None:
+    found = decoded(decoder, resent(ADAHRS, at, text))
+    assert {u for u in found.values() if u.flags} == {Update(k, None, FAIL, UNKNOWN) for k in (key, "ALT")}
     assert decoder.counts["absurd values"] == 0
 
 
-def test_impossible_values_are_failed_and_counted(decoder: Decoder) -> None:
-    found = decoded(decoder, resent(ADAHRS, 21, b"361"))
-    assert (found["HEAD"].value, found["HEAD"].flags) == (None, FAIL)
+@pytest.mark.parametrize("text", [b"361", b"3 1", b"-01"])
+def test_impossible_values_are_failed_and_counted(decoder: Decoder, text: bytes) -> None:
+    found = decoded(decoder, resent(ADAHRS, 21, text))
+    reason = f"the display sends {text.decode()!r}, which is impossible"
+    assert found["HEAD"] == Update("HEAD", None, FAIL, reason)
     assert decoder.counts["absurd values"] == 1
+
+
+def test_a_zero_has_no_sign(decoder: Decoder) -> None:
+    assert str(values(decoder, resent(ADAHRS, 16, b"-0000"))["ROLL"]) == "0.0"
+    assert str(values(decoder, resent(ADAHRS, 38, b"+00"))["ALAT"]) == "0.0"
 
 
 def test_percentages_become_an_angle_of_attack_if_the_stall_angle_is_known(clock: Clock) -> None:
@@ -175,18 +221,48 @@ def test_percentages_become_an_angle_of_attack_if_the_stall_angle_is_known(clock
 
 def test_there_is_no_time_without_a_gps(decoder: Decoder) -> None:
     found = decoded(decoder, resent(ADAHRS, 4, b"--------"))
-    assert {found[key].flags for key in TIME} == {FAIL}
+    assert {found[key] for key in TIME} == {
+        Update(key, None, FAIL, "the display has no GPS time yet") for key in ("TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS")
+    }
     assert found["PITCH"].value == -1.4
+
+
+@pytest.mark.parametrize("time", [b"24000000", b"23600000", b"23596000", b"2359595X"])
+def test_a_time_that_is_none_fails(decoder: Decoder, time: bytes) -> None:
+    assert decoded(decoder, resent(ADAHRS, 4, time))["TIMEZ"].flags == FAIL
+
+
+def test_the_time_is_told_once_a_second(decoder: Decoder) -> None:
+    def times(time: bytes) -> list[object]:
+        return [u.value for u in decoder.feed(resent(ADAHRS, 4, time)) if u.key in TIME]
+
+    assert times(b"23595900") == ["23:59:59", 23, 59, 59]
+    assert times(b"23595915") == []
+    assert times(b"00000000") == ["00:00:00", 0, 0, 0]
+    assert times(b"--------") == [None] * 4
+    assert times(b"00000015") == ["00:00:00", 0, 0, 0], "it has failed since"
+
+
+def test_a_display_without_a_gps_is_trusted_although_its_time_stands_still(clock: Clock, decoder: Decoder) -> None:
+    for _ in range(10):
+        assert values(decoder, resent(ADAHRS, 4, b"--------"))["PITCH"] == -1.4
+        clock.now += 1.0
+    assert decoder.trouble == ""
 
 
 def test_a_hung_display_is_not_trusted(clock: Clock) -> None:
     decoder = Decoder(clock, inputs={12: ("H2OT1", "degC")})
-    assert values(decoder, ALL)
-    clock.now += 5.1
-    assert {u.flags for u in decoder.feed(ALL)} == {FAIL}
-    assert decoder.trouble == CLOCK_STOPPED
+    said = values(decoder, ALL)
+    clock.now += 5.0
+    assert {u.key for u in decoder.feed(ALL) if not u.flags} == said.keys() - {*TIME}
+    clock.now += 0.1
+    failed = decoder.feed(ALL)
+    assert {(u.value, u.flags, u.reason) for u in failed} == {(None, FAIL, CLOCK_STOPPED)}
+    assert {u.key for u in failed} >= said.keys() | {"COURSE", "CDI", "GSI"}
+    assert {u.key for u in decoder.feed(ENGINE + b"\r\n")} >= {"TACH1", "FUELF1", "H2OT1", "CHT11"}
     for raw in (ADAHRS, SYSTEM, ENGINE):
-        decoder.feed(resent(raw, 4, b"21145200"))
+        assert decoder.trouble == CLOCK_STOPPED
+        assert values(decoder, resent(raw, 4, b"21145200")) or raw is SYSTEM
     assert decoder.trouble == ""
 
 
@@ -197,15 +273,31 @@ def test_a_display_that_hangs_on_one_message_fails_the_values_of_the_others(cloc
     failed = decoded(decoder, ADAHRS + b"\r\n")
     assert said.keys() <= failed.keys()
     assert {u.flags for u in failed.values()} == {FAIL}
-    assert "HOBBS1" not in decoded(decoder, ADAHRS + b"\r\n"), "once is enough"
+    assert "COURSE" not in failed, "it never had a value"
+    again = decoder.feed(ADAHRS + b"\r\n")
+    assert not {"HOBBS1", "TACH1"} & {u.key for u in again}, "once is enough"
+    assert {u.reason for u in again} == {CLOCK_STOPPED}
 
 
 def test_messages_of_a_version_with_another_layout_are_refused(decoder: Decoder) -> None:
     assert decoder.feed(b"!2118132412302+00101590+0500020050+16XXX30L00U02R000001110E6\r\n") == []
     assert decoder.counts["ignored"] + decoder.counts["bad checksum"] == 1
+    assert decoder.trouble.startswith("!21 messages")
     longer = SYSTEM[:2] + b"3" + SYSTEM[3:-2] + b"0"
     assert decoder.feed(longer + b"%02X\r\n" % (sum(longer) % 256)) == []
-    assert "!23" in decoder.trouble
+    assert decoder.trouble == "!23 messages have an unknown version; is the SkyView software older than 5.1?"
+    decoder.feed(ADAHRS + b"\r\n")
+    decoder._clock.now += 5.1  # type: ignore[attr-defined]
+    decoder.feed(ADAHRS + b"\r\n")
+    assert decoder.trouble == CLOCK_STOPPED, "that is worse"
+
+
+def test_messages_of_another_type_are_ignored(decoder: Decoder) -> None:
+    for length, reason in ((223, "ignored"), (224, "wrong length")):
+        body = b"!41".ljust(length - 2, b"x")
+        assert decoder.feed(body + b"%02X\r\n" % (sum(body) % 256)) == []
+        assert decoder.counts[reason] == 1
+    assert decoder.trouble == ""
 
 
 def test_messages_of_another_version_with_the_same_length_are_read(decoder: Decoder) -> None:
@@ -236,8 +328,22 @@ def test_a_message_without_its_end_does_not_swallow_the_next(clock: Clock) -> No
 
 @pytest.mark.parametrize("wrong", [ADAHRS[:-3], ADAHRS[:-2] + b"0"])
 def test_a_message_of_another_length_is_refused_although_its_checksum_is_right(decoder: Decoder, wrong: bytes) -> None:
+    assert decoder.refused == ""
     assert decoder.feed(wrong + b"%02X\r\n" % (sum(wrong) % 256)) == []
     assert decoder.counts["wrong length"] == decoder.counts["received"] == 1
+    assert decoder.refused == f"wrong length: {wrong + b'%02X' % (sum(wrong) % 256)!r}"
+
+
+def test_what_lies_between_messages_is_no_message(decoder: Decoder) -> None:
+    decoder.feed(b"noise\r\n" + ADAHRS[:-2] + ADAHRS[-2:].lower() + b"\n\n\rnoise" + SYSTEM + b"\r" + ENGINE + b"\n")
+    assert (decoder.counts["used"], decoder.counts["received"]) == (3, 3)
+
+
+def test_an_endless_message_is_refused_and_not_kept(decoder: Decoder) -> None:
+    decoder.feed(b"!" + b"1" * 1000)
+    assert len(decoder._buffer) <= len(ENGINE) + 1
+    assert len(decoder.feed(b"1\r\n" + ADAHRS + b"\r\n")) == 18
+    assert (decoder.counts["wrong length"], decoder.counts["received"]) == (1, 2)
 
 
 def test_a_wrong_character_loses_only_its_own_message(clock: Clock) -> None:

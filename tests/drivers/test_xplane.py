@@ -444,8 +444,8 @@ UNITS = {
     "rpm": "engine_speed_rpm[0]",
     "inHg": "MPR_in_hg[1] barometer_setting_in_hg_pilot",
     "psi": "oil_pressure_psi[0]",
-    "degC": "oil_temperature_deg_C[0] EGT_deg_C[0] CHT_deg_C[0] oil_temperature_deg_cel[0] EGT_deg_cel[0] CHT_deg_cel[7]"
-    " temperature_ambient_c",
+    "degC": "oil_temperature_deg_C[0] EGT_deg_C[0] CHT_deg_C[0] temperature_ambient_c"
+    " oil_temperature_deg_cel[0] EGT_deg_cel[0] CHT_deg_cel[7]",
     "kg/s": "fuel_flow_kg_sec[0]",
     "": "wind_speed_kt[0] EGT_deg_F",
 }
