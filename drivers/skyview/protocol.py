@@ -137,8 +137,9 @@ class Decoder(dynon.Decoder):
         kind, time = line[:2], line[3:11]
         if LENGTHS.get(kind) != len(line):
             if kind in LENGTHS:
-                self._unknown_version = f"{line[:3]} messages have an unknown version; is the SkyView software older "
-                "than 5.1?"
+                self._unknown_version = (
+                    f"{line[:3]} messages have an unknown version; is the SkyView software older than 5.1?"
+                )
             return None
         return self._updates(kind, time, line)
 

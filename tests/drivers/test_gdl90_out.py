@@ -281,7 +281,7 @@ def test_a_height_that_does_not_fit_or_has_no_position_is_not_sent() -> None:
 
     for feet, sent in ((163_834.0, 163_835), (163_835.0, None), (-163_834.0, -163_835), (-163_835.0, None)):
         spoken = Spoken()
-        spoken.speaker._number = lambda key, feet=feet: feet if key == "GPS_ELLIPSOID_ALT" else None  # type: ignore[assignment,misc]
+        spoken.speaker._number = lambda key, feet=feet: feet if key == "GPS_ELLIPSOID_ALT" else None  # type: ignore[assignment]
         said = spoken.second(GeometricAltitude)
         assert (said and said.altitude_ft) == sent
 
@@ -327,7 +327,7 @@ def test_attitude_needs_roll_and_pitch() -> None:
 
 
 def test_what_is_not_known_of_another_aircraft_is_not_said() -> None:
-    target = Target(0xABCDEF, 3, lat=48.0, lon=-11.0, on_ground=True, emitter=14, emergency="general", source="sbs")
+    target = Target(0xABCDEF, 3, lat=48.0, lon=-11.0, on_ground=True, emitter=14, emergency=True, source="sbs")
     made = Spoken().speaker.report(target)
     assert made is not None
     report = decode(made)
@@ -336,8 +336,8 @@ def test_what_is_not_known_of_another_aircraft_is_not_said() -> None:
     assert (report.altitude_ft, report.track_kind, report.track_deg) == (None, None, None)
     assert (report.ground_speed_kt, report.vertical_speed_fpm) == (None, None)
     assert (report.airborne, report.emitter, report.callsign, report.emergency) == (False, 14, "", 1)
-    for missing in ("lat", "lon"):
-        assert Spoken().speaker.report(target._replace(**{missing: None})) is None
+    for nowhere in (target._replace(lat=None), target._replace(lon=None)):
+        assert Spoken().speaker.report(nowhere) is None
 
 
 @pytest.mark.parametrize("unknown", ["LAT", "LONG", "TALT", "TRACK", "GS"])
@@ -362,7 +362,8 @@ def test_a_line_of_another_aircraft_needs_all_of_it(unknown: str) -> None:
     assert speaker.traffic_line(KLM._replace(on_ground=True, callsign=None)) == (
         b"XTRAFFICFIX Gateway,4219421,48.200000,11.600000,38000,-640,0,90.0,420,"
     )
-    assert speaker.traffic_line(KLM._replace(**{unknown: "sim/sbs" if unknown == "source" else None})) is None
+    other: dict[str, Any] = {unknown: "sim/sbs" if unknown == "source" else None}
+    assert speaker.traffic_line(KLM._replace(**other)) is None
 
 
 # -- what the tablet shows ---------------------------------------------------------------------------------------------

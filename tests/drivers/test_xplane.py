@@ -310,7 +310,7 @@ def test_requests_are_repeated_until_they_are_answered(clock: Clock) -> None:
     assert client.due() == []
     client.feed(answer(client, IAS=100.0))
     clock.now += 2.0
-    assert client.due() == client.unanswered == [], "3 s"
+    assert (client.due(), client.unanswered) == ([], []), "3 s"
     clock.now += 0.5
     assert client.due() == first[1:], "only what did not come"
     assert client.unanswered == [GS[0]]
