@@ -90,14 +90,27 @@ def test_an_unreadable_line_fails_only_its_own_key() -> None:
     decoder = Decoder()
     updates = {u.key: u for u in decoder.feed(framed(b"GA1x4\r\nGB112\r\nGD\r\nGE+12345678901\r\nGK +12\r\n"))}
     assert updates["TAS"] == Update("TAS", 112.0)
-    assert {key for key, u in updates.items() if u.flags == FAIL} == {"IAS", "PALT", "DALT", "VS"}
+    absurd = "the computer sends an absurd value: "
+    assert {u for u in updates.values() if u.flags} == {
+        Update("IAS", None, FAIL, f"{absurd}'1x4'"),
+        Update("PALT", None, FAIL, UNKNOWN),
+        Update("DALT", None, FAIL, f"{absurd}'+12345678901'"),
+        Update("VS", None, FAIL, f"{absurd}' +12'"),
+    }
     assert decoder.counts["absurd values"] == 3
     assert decoder.counts["used"] == 1
+    (long,) = decoder.feed(framed(b"GA" + b"1" * 30 + b"\r\n"))
+    assert long.reason == f"{absurd}'{'1' * 20}'"
 
 
 def test_the_true_temperature_replaces_an_unknown_outside_temperature() -> None:
     assert values(framed(b"GF---\r\nGG-06\r\n"))["OAT"] == -6.0
     assert values(framed(b"GG-06\r\n"))["OAT"] == -6.0
+    for lines in (b"GF-04\r\nGG-06\r\n", b"GG-06\r\nGF-04\r\n", b"GF-04\r\nGG---\r\n", b"GF-04\r\n"):
+        (outside,) = Decoder().feed(framed(lines))
+        assert outside == Update("OAT", -4.0), "otherwise that is what counts"
+    for lines in (b"GF---\r\n", b"GF---\r\nGG---\r\n", b"GG---\r\n"):
+        assert Decoder().feed(framed(lines)) == [Update("OAT", None, FAIL, UNKNOWN)]
 
 
 def test_a_checksum_up_to_the_error_indicator_is_accepted_too() -> None:
@@ -130,6 +143,10 @@ def test_an_error_of_the_temperature_sensor_fails_the_temperature_and_is_reporte
     assert decoder.trouble == "the computer reports error 016"
     decoder.feed(G)
     assert not decoder.trouble
+    assert decoder.feed(framed(b"GG+16\r\nGQ001\r\n")) == [Update("OAT", None, FAIL, SENSOR)]
+    for none in (b"GQ---\r\n", b"GQ   \r\n", b"GQ000\r\n", b"GA104\r\n"):
+        decoder.feed(framed(none))
+        assert decoder.trouble == "", none
 
 
 def test_absurd_values_are_refused_and_counted() -> None:
@@ -159,6 +176,13 @@ def test_a_frame_without_its_end_does_not_swallow_the_next() -> None:
     [
         (G.replace(b"GA104", b"GA105"), "bad checksum"),
         (b"\x02GA104\r\n\x03", "no checksum"),
+        (framed(b"GA104\r\n").replace(b"*", b"S"), "no checksum"),
+        (framed(b"GA104\r\n", b"A"), "no checksum"),
+        (framed(b"GA104\r\n")[:-3] + b"\x03", "no checksum"),
+        (framed(b""), "malformed"),
+        (framed(b"GA104"), "malformed"),
+        (framed(b"XA104\r\n"), "malformed"),
+        (framed(b"G1104\r\n"), "malformed"),
         (framed(b"GA104\r\nZB112\r\n"), "malformed"),
         (framed(b"GA104\r\nG\r\n"), "malformed"),
         (b"\x02" + b"GA104\r\n" * 100 + b"\x03", "too long"),
@@ -168,7 +192,30 @@ def test_invalid_frames_are_refused(frame: bytes, reason: str) -> None:
     decoder = Decoder()
     assert decoder.feed(frame) == []
     assert decoder.counts[reason] == decoder.counts["received"] == 1
-    assert decoder.refused.startswith(reason)
+    shown = frame[:512] if reason == "too long" else frame[:-1]
+    assert decoder.refused == f"{reason}: {shown!r}"
+    assert decoder.feed(G) == Decoder().feed(G)
+
+
+@pytest.mark.parametrize(("length", "used"), [(512, 1), (513, 0)])
+def test_a_frame_has_up_to_512_bytes(length: int, used: int) -> None:
+    """From STX to before ETX, at once or in pieces."""
+    frame = framed(b"GA104\r\n" + b"Gx".ljust(length - 17, b"1") + b"\r\n")
+    assert len(frame) == length + 1
+    for pieces in ((frame,), (frame[:-1], frame[-1:])):
+        decoder = Decoder()
+        for piece in pieces:
+            decoder.feed(piece)
+        assert (decoder.counts["used"], decoder.counts["too long"]) == (used, 1 - used)
+
+
+def test_what_lies_between_frames_is_no_frame() -> None:
+    decoder = Decoder()
+    assert decoder.refused == ""
+    assert decoder.feed(b"noise\x03" + G + b"\x03noise" + Z) == [*Decoder().feed(G), *Decoder().feed(Z)]
+    assert decoder.counts["received"] == 2
+    assert decoder.feed(b"\x02GA1\xff4\r\n" + G) == Decoder().feed(G)
+    assert decoder.refused == "truncated: b'\\x02GA1'"
 
 
 @given(st.lists(st.one_of(st.binary(max_size=80), st.sampled_from([G, Z, b"\x02", b"GA104\r\n"]))))
@@ -178,7 +225,7 @@ def test_no_input_raises_and_all_of_it_is_counted(chunks: list[bytes]) -> None:
         for update in decoder.feed(chunk):
             assert update.key in KEYS
     assert adds_up(decoder)
-    assert len(decoder._buffer) <= 600
+    assert len(decoder._buffer) <= 512
 
 
 class Line:
