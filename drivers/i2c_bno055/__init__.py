@@ -102,7 +102,11 @@ class Plugin(I2cPoller[Options]):
     def begin(self) -> None:
         options = self.options
         self.decoder.begin()
-        if (found := self.read(protocol.CHIP_ID, 1)[0]) != protocol.ID:
+        found = self.read(protocol.CHIP_ID, 1)[0]
+        if found != protocol.ID and self.read(protocol.PAGE, 1)[0] == 1:  # another program left it there; it has no id
+            self.write(protocol.PAGE, 0)
+            found = self.read(protocol.CHIP_ID, 1)[0]
+        if found != protocol.ID:
             raise DeviceError(f"{self.place} is not a BNO055: its id is 0x{found:02x}")
         self.write(protocol.PAGE, 0)
         self.write(protocol.MODE, protocol.CONFIG)

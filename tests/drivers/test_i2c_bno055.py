@@ -254,10 +254,15 @@ def test_what_is_beyond_the_ranges_of_the_chip_is_refused() -> None:
 
 
 def test_every_status_that_the_data_sheet_lists_has_its_words() -> None:
-    for words in (protocol.ERRORS, protocol.REPLIES):
-        assert list(words) == list(range(1, 11))
-        assert len(set(words.values())) == 10
-    assert protocol.REPLIES[1] == "", "success"
+    errors = [decoded(status=1, error=code)["HEAD"].reason.partition(": ")[2] for code in range(1, 11)]
+    assert len({*errors, "error 11"}) == 11
+    assert all(errors)
+    assert not any(words.startswith("error") for words in errors)
+    replies = [protocol.REPLIES[found[1]] for code in range(1, 11) if (found := protocol.reply(bytes((0xEE, code))))]
+    assert len(set(replies)) == 10
+    assert replies[0] == "", "success"
+    assert replies[protocol.OVERRUN - 1] == "wrong start byte"
+    assert not {0, 11} & (protocol.ERRORS.keys() | protocol.REPLIES.keys())
 
 
 # -- the serial line ---------------------------------------------------------------------------------------------------
@@ -358,6 +363,24 @@ def test_another_chip_at_the_address_is_refused(bus: i2c.VirtualBus, db: Databas
     with running(Plugin, **options(bus)) as plugin:
         until(lambda: "is not a BNO055" in plugin.health())
         assert not db.read("ROLL").good
+
+
+def test_a_chip_that_another_program_left_on_its_other_page_is_found(bus: i2c.VirtualBus, db: Database) -> None:
+    class Paged(Bno055):
+        """The second page has other registers, all of them zero here, but for the number of the page."""
+
+        def read(self, register: int, length: int) -> bytes:
+            data = super().read(register, length)
+            return data if not self.registers[0x07] or register == 0x07 else bytes(length)
+
+        def write(self, register: int, data: bytes) -> None:
+            if not self.registers[0x07] or register == 0x07:
+                super().write(register, data)
+
+    chip = bus.attach(0x28, Paged())
+    chip.registers[0x07] = 1
+    with running(Plugin, **options(bus)) as plugin:
+        until(lambda: db.read("ROLL").good and not plugin.health())
 
 
 def test_one_failed_transfer_has_no_effect(bus: i2c.VirtualBus, db: Database) -> None:
