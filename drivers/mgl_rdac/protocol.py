@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 from fixgw.kit.curve import Curve
@@ -209,7 +210,7 @@ class Encoder:
             if counts is None:
                 return None
             value = counts
-        if not abs(value) <= 0xFFFF:  # also refuses NaN
+        if not isfinite(value):
             return None
         word = round(value)
         if kind in ("thermocouple", "temperature", "voltage"):

@@ -133,6 +133,28 @@ def test_an_absurd_number_or_none_at_all_fails_its_key_and_is_counted(text: str)
     assert decoder.counts["absurd values"] == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("19.9", None), ("20", 20.0), ("30.0", 30.0), ("30.1", None), ("nothing", None)]
+)
+def test_a_number_must_be_within_the_limits_of_its_field(text: str, value: float | None) -> None:
+    decoder = Decoder([Format([number("OAT", 1, low=20.0, high=30.0)])])
+    (update,) = decoder.feed(b"\n" + text.encode() + b"\n")
+    reason = f"the sensor sends {text!r}, which is impossible"
+    assert update == (Update("OAT", value) if value else Update("OAT", None, FAIL, reason))
+
+
+@pytest.mark.parametrize("text", ["1e999", "-1e999"])
+def test_a_number_that_is_too_large_for_a_computer_fails_its_key(text: str) -> None:
+    assert heard(text, formats=[Format([number("X", 1)])])["X"].flags == FAIL
+
+
+def test_a_text_may_have_a_hundred_characters() -> None:
+    form = Format([number("X", 1, type="str")])
+    assert values("a" * 100, formats=[form]) == {"X": "a" * 100}
+    update = heard("a" * 101, formats=[form])["X"]
+    assert update == Update("X", None, FAIL, f"the sensor sends '{'a' * 20}', which is impossible")
+
+
 def test_a_curve_without_a_value_fails_the_key() -> None:
     (update,) = heard("5", formats=[Format([number("X", 1, curve=lambda x: None)])]).values()
     assert update.flags == FAIL
@@ -151,6 +173,25 @@ def test_a_line_with_a_wrong_number_of_columns_is_refused() -> None:
     short = Decoder([CSV])
     assert short.feed(b"\nE,1,2\n") == []
     assert short.counts["malformed"] == 1
+    assert short.refused == "it has 2 columns: b'E,1,2'"
+
+
+def test_a_line_that_one_format_refuses_may_have_another() -> None:
+    decoder = Decoder([Format([number("X", 1)], columns=3), Format([number("Y", 1)], columns=2)])
+    assert decoder.feed(b"\n1,2\n") == [Update("Y", 1.0)]
+    assert (decoder.counts["used"], decoder.counts["malformed"]) == (1, 0)
+
+
+def test_of_two_refusals_the_first_is_shown() -> None:
+    decoder = Decoder([Format([number("X", 1)], prefix="E,", columns=3), Format([number("Y", 1)], columns=2)])
+    decoder.feed(b"\nE,2\nE,1,2,3,4\n")
+    assert decoder.refused == "it has 4 columns: b'E,1,2,3,4'"
+    assert (decoder.counts["used"], decoder.counts["malformed"]) == (1, 1)
+
+
+def test_a_pair_ends_at_the_first_equals_sign() -> None:
+    form = Format([number("X", "X", type="str"), number("Y", "Y", type="str")], pairs=True)
+    assert values("X=a=b:c, Y : d:e ,alone", formats=[form]) == {"X": "a=b:c", "Y": "d:e"}
 
 
 # -- lines -------------------------------------------------------------------------------------------------------------
@@ -189,6 +230,27 @@ def test_a_flood_without_an_end_of_line_takes_no_memory() -> None:
     assert adds_up(decoder)
 
 
+@pytest.mark.parametrize(("length", "used"), [(250, True), (251, False)])
+@pytest.mark.parametrize("pieces", [1, 2])
+def test_a_line_may_have_250_bytes(length: int, used: bool, pieces: int) -> None:
+    decoder = Decoder([Format([number("X", 1, type="str")], separator=";", columns=2)])
+    text = b"a;".ljust(length, b"b")
+    decoder.feed(b"\n")
+    if pieces == 2:
+        decoder.feed(text)
+        text = b""
+    assert bool(decoder.feed(text + b"\n")) is used
+    assert decoder.counts["too long"] == (not used)
+    assert used or decoder.refused.startswith("too long: b'a;bbb")
+
+
+def test_an_endless_first_line_is_cut_off_all_the_same() -> None:
+    decoder = Decoder([CSV])
+    decoder.feed(b"x" * 1000)
+    decoder.feed(b"x" * 1000 + b"\n")
+    assert (decoder.counts["cut off"], decoder.counts["too long"], decoder.counts["received"]) == (1, 0, 1)
+
+
 def test_lines_of_no_interest_are_ignored() -> None:
     decoder = Decoder([CSV])
     assert decoder.feed(b"\nBooting...\n\n\r\nfree memory: 512\n") == []
@@ -197,10 +259,13 @@ def test_lines_of_no_interest_are_ignored() -> None:
 
 def test_health_says_so_while_no_line_can_be_used() -> None:
     decoder = Decoder([CSV])
-    decoder.feed(b"hello\n" * 20)
-    assert decoder.trouble == "lines arrive, but none of them is usable"
-    decoder.feed(b"E,1,2,3\n")
-    assert decoder.trouble == ""
+    for _ in range(2):
+        decoder.feed(b"hello\n" * 19)
+        assert decoder.trouble == ""
+        decoder.feed(b"hello\n")
+        assert decoder.trouble == "lines arrive, but none of them is usable"
+        decoder.feed(b"E,1,2,3\n")
+        assert decoder.trouble == ""
 
 
 def test_junk_before_a_dollar_does_not_invalidate_its_line() -> None:
@@ -225,7 +290,16 @@ def test_no_input_raises_and_the_counters_add_up(chunks: list[bytes], checksum: 
 # -- checksums ---------------------------------------------------------------------------------------------------------
 
 #: By hand: 45^2C^31 = 58; 45+2C+31 = A2; CRC-16/CCITT-FALSE of "123456789" is 29B1 by its catalogue.
-GOLDEN = [("nmea-xor", b"E,1*58"), ("nmea-xor", b"$E,1*58"), ("sum8", b"E,1*A2"), ("sum8", b"E,1*a2"), ("crc16", None)]
+GOLDEN = [
+    ("nmea-xor", b"E,1*58"),
+    ("nmea-xor", b"$E,1*58"),
+    ("nmea-xor", b"1,1,*00"),
+    ("sum8", b"E,1*A2"),
+    ("sum8", b"E,1*a2"),
+    ("sum8", b"1,*,xwf*08"),
+    ("crc16", None),
+    ("crc16", b"1,4*0B55"),
+]
 
 
 @pytest.mark.parametrize(("kind", "line"), GOLDEN)

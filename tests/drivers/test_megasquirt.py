@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -71,6 +72,49 @@ def test_other_fields_can_be_sent_to_any_key() -> None:
     assert decoder.counts["ignored"] == len(GOLDEN) - 1
 
 
+#: Name, group, first byte, form, units per unit sent; without the throttle, which has its own test. Of the sensors,
+#: probes and mixtures, the ends of each group.
+DOCUMENT = """
+rpm          0 6 >H 1     adv_deg     1 0 >h 0.1   baro        2 0 >h 0.1   map         2 2 >h 0.1
+mat          2 4 >h 0.1   clt         2 6 >h 0.1   batt        3 2 >h 0.1
+airtemp     11 6 >h 0.1   fuelflow   52 4 >H 1     fuel_press1 53 0 >h 0.1  fuel_press2 53 2 >h 0.1
+fuel_temp1  53 4 >h 0.1   fuel_temp2 53 6 >h 0.1   batt_cur   54 0 >h 0.1
+sensors1    13 0 >h 0.1   sensors4   13 6 >h 0.1   sensors5   14 0 >h 0.1   sensors16  16 6 >h 0.1
+egt1        22 0 >h 0.1   egt4       22 6 >h 0.1   egt5       23 0 >h 0.1   egt8       23 6 >h 0.1
+AFR1        31 0 >B 0.1   AFR2       31 1 >B 0.1   AFR7       31 6 >B 0.1   AFR8       31 7 >B 0.1
+"""
+
+
+def test_each_field_is_where_the_document_has_it() -> None:
+    words = DOCUMENT.split()
+    for name, group, at, form, factor in zip(*(words[i::5] for i in range(5)), strict=True):
+        number = -123 if form == ">h" else 200
+        data = bytearray(8)
+        struct.pack_into(form, data, int(at), number)
+        decoder = Decoder(targets={name: Target("KEY")})
+        (update,) = decoder.feed([Frame(BASE + int(group), bytes(data))])
+        assert update.value == pytest.approx(number * float(factor)), name
+    assert len(FIELDS) == 15 + 16 + 8 + 8
+
+
+def test_the_broadcast_has_sixty_four_groups() -> None:
+    assert Decoder().ids == set(range(1520, 1584))
+
+
+def test_frames_of_others_between_those_of_the_computer_hide_none() -> None:
+    decoder = Decoder(targets={"rpm": Target("TACH1")})
+    others = [Frame(100, bytes(8)), Frame(BASE, bytes(7)), Frame(BASE, bytes(8), REMOTE), Frame(BASE + 1, bytes(8))]
+    assert decoder.feed([*others, GOLDEN[0]]) == [Update("TACH1", 2450.0)]
+    assert decoder.counts["received"] == 4
+
+
+def test_an_absurd_value_is_counted_and_shown_as_sent() -> None:
+    decoder = Decoder()
+    (update,) = decoder.feed([Frame(BASE, bytes(6) + (30_000).to_bytes(2, "big"))])
+    assert update == Update("TACH1", None, FAIL, "the engine computer sends an absurd value: rpm is 30000")
+    assert decoder.counts["absurd values"] == 1
+
+
 def test_the_base_identifier_can_be_changed() -> None:
     moved = [Frame(f.arbitration_id - BASE + 0x300, f.data) for f in GOLDEN]
     assert Decoder(base=0x300).feed(moved) == Decoder().feed(GOLDEN)
@@ -83,6 +127,9 @@ def test_a_throttle_that_is_not_calibrated_exactly_is_closed_or_open() -> None:
         assert Decoder(targets={"tps": Target("THR1", 0.01, low=-0.05, high=1.05)}).feed([Frame(BASE + 3, data)]) == [
             Update("THR1", share)
         ]
+    assert Decoder(targets={"batt": Target("KEY")}).feed([Frame(BASE + 3, bytes(2) + b"\xff\xec" + bytes(4))]) == [
+        Update("KEY", -2.0)
+    ]
 
 
 def test_only_complete_data_frames_are_accepted() -> None:
@@ -90,6 +137,8 @@ def test_only_complete_data_frames_are_accepted() -> None:
     spoiled = [Frame(BASE, bytes(7)), Frame(BASE, bytes(8), REMOTE), Frame(BASE + 2, b"")]
     assert decoder.feed(spoiled) == []
     assert (decoder.counts["wrong length"], decoder.counts["not a data frame"]) == (2, 1)
+    assert decoder.feed([Frame(BASE, bytes(9))]) == []
+    assert decoder.refused == "wrong length: 1520 00 00 00 00 00 00 00 00 00"
     assert adds_up(decoder)
 
 

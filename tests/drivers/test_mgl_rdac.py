@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from fixgw.database import FAIL, Database
 from fixgw.drivers.links.can.bus import SharedBus
 from fixgw.drivers.links.can.frame import EXTENDED, REMOTE, Frame
 from fixgw.drivers.mgl_rdac import Plugin, RdacOptions
-from fixgw.drivers.mgl_rdac.protocol import CHANNELS, COLD_JUNCTION_MAX_AGE_S, Decoder, Encoder, Target
+from fixgw.drivers.mgl_rdac.protocol import CHANNELS, Decoder, Encoder, Target
 from fixgw.hw_sim.aircraft import Aircraft
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.contract import Contract
@@ -117,6 +118,14 @@ def test_another_rdac_is_ignored() -> None:
     assert decoder.counts["received"] == 0
     moved = [Frame(f.arbitration_id + 0x10, f.data, 0, f.timestamp) for f in GOLDEN]
     assert decoder.feed(moved) == Decoder(1, ALL).feed(GOLDEN)
+    assert decoder.ids == set(range(0x211, 0x219))
+
+
+def test_frames_of_others_between_those_of_the_rdac_hide_none() -> None:
+    decoder = Decoder(1, {"rpm_1": Target("TACH1")})
+    others = [Frame(0x100, bytes(8)), Frame(0x208, bytes(7)), Frame(0x208, bytes(8), REMOTE), Frame(0x201, bytes(8))]
+    assert decoder.feed([*others, GOLDEN[4]]) == [Update("TACH1", 2450.0)]
+    assert decoder.counts["received"] == 4
 
 
 def test_a_thermocouple_needs_a_fresh_temperature_of_the_rdac() -> None:
@@ -126,8 +135,17 @@ def test_a_thermocouple_needs_a_fresh_temperature_of_the_rdac() -> None:
     assert update.value is None
     assert update.flags == FAIL
     assert decoder.feed([TEMPERATURE, couple]) == [Update("CHT11", 178.0)]
-    late = Frame(couple.arbitration_id, couple.data, 0, 100.1 + COLD_JUNCTION_MAX_AGE_S)
-    assert decoder.feed([late])[0].flags == FAIL
+    for when, value in ((110.0, 178.0), (110.1, None)):
+        assert decoder.feed([Frame(couple.arbitration_id, couple.data, 0, when)])[0].value == value
+
+
+@pytest.mark.parametrize(("degrees", "healthy"), [(-61, False), (-60, True), (150, True), (151, False)])
+def test_which_temperatures_an_rdac_can_have(degrees: int, healthy: bool) -> None:
+    decoder = Decoder(1, {"thermocouple_1": Target("CHT11")})
+    data = degrees.to_bytes(2, "little", signed=True) + bytes(2)
+    (update,) = decoder.feed([TEMPERATURE, Frame(0x207, data, 0, 100.0), GOLDEN[1]])
+    assert update.value == (154 + degrees if healthy else None)
+    assert decoder.trouble == ("" if healthy else f"the RDAC's own temperature is absurd: {degrees} degC")
 
 
 def test_an_absurd_temperature_of_the_rdac_fails_its_thermocouples() -> None:
@@ -143,14 +161,23 @@ def test_an_absurd_temperature_of_the_rdac_fails_its_thermocouples() -> None:
 def test_readings_beyond_the_converter_range_are_absurd() -> None:
     decoder = Decoder(1, {"oil_pressure": Target("OILP1", OIL)})
     (update,) = decoder.feed([Frame(0x205, bytes.fromhex("0000001000000000"))])
-    assert update.flags == FAIL
+    assert update == Update("OILP1", None, FAIL, "the RDAC sends an absurd value: oil_pressure is 4096")
     assert decoder.counts["absurd values"] == 1
+
+
+def test_a_calibrated_engine_speed_is_a_whole_number() -> None:
+    (update,) = Decoder(1, {"rpm_1": Target("TACH1", curve(linear={"factor": 0.411}))}).feed(GOLDEN)
+    assert update.value == 1007
+    assert type(update.value) is int
 
 
 def test_only_complete_data_frames_are_accepted() -> None:
     decoder = Decoder(1, ALL)
     assert decoder.feed([Frame(0x208, bytes(7)), Frame(0x207, bytes(3)), Frame(0x208, bytes(8), REMOTE)]) == []
     assert (decoder.counts["wrong length"], decoder.counts["not a data frame"]) == (2, 1)
+    assert decoder.refused == "not a data frame: 0x208 00 00 00 00 00 00 00 00"
+    assert decoder.feed([Frame(0x207, bytes(3))]) == []
+    assert decoder.refused == "wrong length: 0x207 00 00 00"
     assert adds_up(decoder)
 
 
@@ -235,6 +262,46 @@ def test_it_sends_what_an_rdac_would_send() -> None:
     expected[0x201] = bytes.fromhex("CC010000FFFF0000")  # the ratio of pulses is not documented
     assert dict(messages) == expected
     assert missing == []
+
+
+def sent(values: dict[str, float], curves: dict[str, Curve | None] | None = None) -> list[Any]:
+    """The messages with these values, or the channels for which there are none."""
+    messages, missing = Encoder(1, dict.fromkeys(values) | (curves or {})).encode(values)
+    return missing or messages
+
+
+def words(*numbers: int) -> bytes:
+    return struct.pack(f"<{len(numbers)}H", *(number & 0xFFFF for number in numbers))
+
+
+def test_a_thermocouple_is_sent_as_what_it_has_above_the_rdac() -> None:
+    assert sent({"thermocouple_2": 100.0}) == [(0x202, words(0, 100, 0, 0))]
+    assert sent({"thermocouple_2": 100.0, "temperature": -5.0}) == [
+        (0x202, words(0, 105, 0, 0)),
+        (0x207, words(-5, 0)),
+    ]
+
+
+RAW = curve(linear={"factor": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("name", "lowest", "highest", "at"),
+    [
+        ("fuel_pressure", 0, 4095, 0),
+        ("map", 0, 0xFFFE, 2),
+        ("rpm_2", 0, 205_340, 1),
+        ("temperature", -0x8000, 0x7FFF, 0),
+    ],
+)
+def test_values_that_a_word_cannot_carry_are_not_sent(name: str, lowest: int, highest: int, at: int) -> None:
+    curves = {name: RAW if CHANNELS[name].raw else None}
+    for value in (lowest, highest):
+        ((_, data),) = sent({name: value}, curves)
+        word = 0xFFFE if (name, value) == ("rpm_2", highest) else value
+        assert data[2 * at : 2 * at + 2] == words(word)
+    for beyond in (lowest - 1, highest + 10, float("inf"), float("nan")):
+        assert sent({name: beyond}, curves) == [name]
 
 
 @given(st.dictionaries(st.sampled_from(sorted(CHANNELS)), st.one_of(st.none(), st.floats())))

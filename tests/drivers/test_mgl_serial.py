@@ -82,14 +82,49 @@ def test_messages_of_another_type_come_from_another_instrument() -> None:
     assert decoder.counts["ignored"] == 1
     assert adds_up(decoder)
     assert decoder.trouble == "messages have type 1 instead of 8: this is not a TP-3"
+    decoder.feed(framed(GOLDEN[4:14], message=1))
     assert decoder.feed(GOLDEN)
     assert not decoder.trouble
+
+
+def test_what_another_address_sends_says_nothing_about_ours() -> None:
+    decoder, troubles = Decoder(address=1), []
+    for address, message in ((7, 1), (1, 1), (7, 8)):
+        decoder.feed(framed(GOLDEN[4:14], address, message))
+        troubles.append(decoder.trouble)
+    assert troubles == ["", *["messages have type 1 instead of 8: this is not a TP-3"] * 2]
+    assert (decoder.counts["ignored"], decoder.counts["used"]) == (3, 0)
+
+
+def test_what_was_refused_is_shown() -> None:
+    decoder = Decoder()
+    good = framed(bytes.fromhex("0005 008A 0000 0000 0000"))
+    spoiled = good[:14] + bytes((good[14] ^ 1, 3))
+    decoder.feed(spoiled + b"junk")
+    assert decoder.refused == f"bad checksum: {spoiled.hex(' ')}"
+    endless = good[:15] + b"\x04"
+    decoder.feed(endless)
+    assert decoder.refused == f"no end: {endless.hex(' ')}"
+
+
+@pytest.mark.parametrize("length", [9, 11])
+def test_a_wrong_length_is_refused_as_soon_as_it_has_come(length: int) -> None:
+    decoder = Decoder()
+    decoder.feed(bytes((2, 1, 8, length)))
+    assert decoder.counts["wrong length"] == 1
+    assert decoder.refused == f"wrong length: 02 01 08 {length:02x}"
 
 
 def test_absurd_values_and_unknown_types_are_refused_and_counted() -> None:
     decoder = Decoder()
     updates = decoder.feed(framed(bytes.fromhex("0925 7FFF 7FFF 0000 0000")))
     assert [u.value for u in updates] == [None, None, None, None]
+    assert [u.reason for u in updates] == [
+        "the instrument sends an absurd value: a voltage of 3276.7 V",
+        "the instrument sends an absurd value: a temperature of 32767 degC",
+        "the instrument sends an absurd value: an input of unknown type 9",
+        OFF,
+    ]
     assert decoder.counts["absurd values"] == 3, "the fourth is off"
 
 
