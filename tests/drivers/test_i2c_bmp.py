@@ -105,22 +105,24 @@ def test_compensation_is_that_of_the_data_sheets_step_by_step() -> None:
 
 
 def test_the_registers_are_those_of_the_data_sheets() -> None:
-    assert [chip.ID for chip in protocol.CHIPS] == [
+    examples = (BMP180_EXAMPLE, BMP280_EXAMPLE, BMP388_INVENTED)
+    chips = bmp180, bmp280, bmp388 = [chip(example) for chip, example in zip(protocol.CHIPS, examples, strict=True)]
+    assert [chip.ID for chip in chips] == [
         (0xD0, (0x55,)),
         (0xD0, (0x56, 0x57, 0x58, 0x60)),  # the last is a BME280
         (0x00, (0x50, 0x60)),  # the last is a BMP390
     ]
-    assert [chip.RESET[:2] for chip in protocol.CHIPS] == [(0xE0, 0xB6), (0xE0, 0xB6), (0x7E, 0xB6)]
-    assert all(0.010 <= chip.RESET[2] <= 0.1 for chip in protocol.CHIPS), "start-up takes 2 ms, or 10 ms"
+    assert [chip.RESET[:2] for chip in chips] == [(0xE0, 0xB6), (0xE0, 0xB6), (0x7E, 0xB6)]
+    assert all(0.010 <= chip.RESET[2] <= 0.1 for chip in chips), "start-up takes 2 ms, or 10 ms"
     # Filter; oversampling of the temperature and the pressure, and normal mode.
-    assert Bmp280.SETUP == ((0xF5, 2 << 2), (0xF4, 1 << 5 | 4 << 2 | 3))
+    assert bmp280.SETUP == ((0xF5, 2 << 2), (0xF4, 1 << 5 | 4 << 2 | 3))
     # Oversampling of the pressure; output data rate; filter; normal mode with both sensors.
-    assert Bmp388.SETUP == ((0x1C, 3), (0x1D, 2), (0x1F, 2 << 1), (0x1B, 3 << 4 | 3))
-    temperature, pressure = Bmp180.STEPS
+    assert bmp388.SETUP == ((0x1C, 3), (0x1D, 2), (0x1F, 2 << 1), (0x1B, 3 << 4 | 3))
+    temperature, pressure = bmp180.STEPS
     assert (temperature.register, temperature.command, pressure.register, pressure.command) == (0xF4, 0x2E, 0xF4, 0xF4)
     assert 0.0045 <= temperature.wait <= 0.01, "4.5 ms"
     assert 0.0255 <= pressure.wait <= 0.03, "25.5 ms"
-    assert [(step.command, step.wait) for step in (*Bmp280.STEPS, *Bmp388.STEPS)] == [(None, 0.0)] * 2
+    assert [(step.command, step.wait) for step in (*bmp280.STEPS, *bmp388.STEPS)] == [(None, 0.0)] * 2
 
 
 def test_raw_bytes_are_assembled_in_the_order_of_the_chip() -> None:

@@ -38,7 +38,7 @@ def test_requests_are_those_of_the_data_sheet() -> None:
 
 
 def test_the_result_is_the_last_ten_bits() -> None:
-    assert protocol.counts(b"\xff\xfb\xff") == 1023
+    assert protocol.counts(b"\xff\xfb\xff") == 1023 == protocol.STEPS - 1
     assert protocol.counts(b"\x00\x02\x01") == 513
     assert protocol.counts(b"\xff\xff\xff") is None  # nothing pulls the line down
     assert protocol.counts(b"\x00\x04\x00") is None
