@@ -25,6 +25,7 @@ from .sandbox import LOADING, Reach, Sandbox
 CLONE = Path(__file__).parents[2]
 IMPORT = re.compile(r"^(?:from (\S+) )?import (.+)$", re.MULTILINE)
 AT_LEAST = 0.9  # of the mutants of a room are noticed
+PROGRESS = 10  # mutants between lines that say how far it is
 LONGEST_S = 180.0  # the longest tests for a mutant are left out if together they would take longer
 
 
@@ -117,7 +118,7 @@ def main() -> int:
         parser.error(f"neither a room nor a file in one: {', '.join(sorted(unknown))}")
     sample = args.sample or (0 if named else 25)
     print(f"seed {args.seed}", flush=True)
-    sandbox = Sandbox(CLONE)
+    sandbox = Sandbox(CLONE, lambda text: print(text, flush=True))
     bad = []
     for name, room in rooms.items():
         files = [file for file in room if not args.what or name in args.what or file in named]
@@ -148,7 +149,9 @@ def draw(root: Path, files: list[str], sample: int, chance: random.Random) -> It
 
 def judge(sandbox: Sandbox, room: str, mutants: Iterator[Mutant]) -> Result:
     explained, outcomes, survivors = 0, [], []
-    for mutant in mutants:
+    for number, mutant in enumerate(mutants, 1):
+        if number % PROGRESS == 0:
+            print(f"{room}: mutant {number}", flush=True)
         if is_explained(mutant):
             explained += 1
             continue
@@ -163,15 +166,16 @@ def outcome(sandbox: Sandbox, room: str, mutant: Mutant) -> str:
     """How the tests of the room noticed the mutant, those that import the module first; empty if they did not."""
     own, others = files_of_tests(sandbox.root, room, mutant.file)
     for files in (own, others):
-        tests = tests_of(sandbox, files, mutant)
+        tests = tests_of(sandbox, files, mutant, about_it=files is own)
         if tests and (noticed := sandbox.outcome(mutant.file, mutant.code, tests)):
             return noticed
     return ""
 
 
-def tests_of(sandbox: Sandbox, files: list[str], mutant: Mutant) -> dict[str, float]:
+def tests_of(sandbox: Sandbox, files: list[str], mutant: Mutant, about_it: bool) -> dict[str, float]:
     """The tests that reach the lines of a mutant, with their times. If the lines are run before the first test, when
-    files are loaded, those are all tests that reach its file."""
+    files are loaded, those are all tests that reach its file; if the tests are `about_it`, also the others, which may
+    look at a constant."""
     near: dict[str, Reach] = {}
     nearest: dict[str, Reach] = {}
     for file in files:
@@ -179,7 +183,7 @@ def tests_of(sandbox: Sandbox, files: list[str], mutant: Mutant) -> dict[str, fl
         there = {test: reach for test, reach in reaches.items() if test != LOADING and mutant.file in reach.lines}
         near |= there
         if not mutant.lines.isdisjoint(reaches[LOADING].lines.get(mutant.file, [])):
-            nearest |= there
+            nearest |= {t: reach for t, reach in reaches.items() if t != LOADING} if about_it else there
         nearest |= {t: reach for t, reach in there.items() if not mutant.lines.isdisjoint(reach.lines[mutant.file])}
     left = LONGEST_S
     tests: dict[str, float] = {}

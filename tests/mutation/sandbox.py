@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,7 @@ from hypothesis import Phase, settings
 MAX_MEMORY_BYTES = 4 << 30  # a mutant may allocate without end
 STARTS_S = 20.0  # the longest time to load the code and collect the tests
 SLOWER = 5  # a test that takes so many times its usual time, and so many seconds, hangs
-PATIENCE = 1, 4  # times as long, if the tests hang without the mutant, too: the computer is busy
+PATIENT = 4  # times as long, when it is confirmed that a test has noticed a mutant: the computer may be busy
 MAPPING_LIMIT_S = 600.0  # for the tests of a file
 NEVER_COPIED = (".git", ".venv", "build", "dist", ".mypy_cache", ".ruff_cache", ".hypothesis", "*.egg-info")
 LOADING = ""  # in place of a test: what is run before the first one
@@ -44,10 +44,12 @@ class Reach(NamedTuple):
 class Sandbox:
     """Use it from one thread, and one at a time per clone. It changes the working directory of the process."""
 
-    def __init__(self, clone: Path) -> None:
+    def __init__(self, clone: Path, say: Callable[[str], object]) -> None:
+        self._say = say  # called with what takes long
         self.build = clone / "build" / "mutation"
         self.root = self.build / "tree"
         self.log = self.build / "last.log"  # what pytest printed
+        self.last = self.build / "last.test"  # the test that it began last, or the file that it could not load
         shutil.rmtree(self.root, ignore_errors=True)
         shutil.copytree(clone, self.root, symlinks=True, ignore=shutil.ignore_patterns(*NEVER_COPIED))
         os.chdir(self.root)
@@ -61,23 +63,35 @@ class Sandbox:
     def outcome(self, file: str, code: str, tests: dict[str, float]) -> str:
         """Run tests, given with their usual times in seconds, the shortest first, on a file with this code.
 
-        Returns how they noticed it: "failed", or "hung"; empty if they did not, or hang without the mutant, too.
+        Returns how they noticed it: "failed", or "hung"; empty if they did not. On a busy computer a test may fail or
+        hang by itself. So what notices a mutant must do so again, by itself and with more patience, and must pass
+        without the mutant. If it does not, all tests have a second chance.
         """
-        for patience in PATIENCE:
+        with self._mutated(file, code):
+            if not self._how_it_ended(tests):
+                return ""
+        for again in (self._last_of(tests), tests):
             with self._mutated(file, code):
-                how = self._how_it_ended(tests, patience)
-            if how != "hung" or not self._how_it_ended(tests, patience):
+                how = self._how_it_ended(again, PATIENT)
+            if how and not self._how_it_ended(again, PATIENT):
                 return how
         return ""
 
-    def _how_it_ended(self, tests: dict[str, float], patience: int) -> str:
+    def _how_it_ended(self, tests: dict[str, float], patience: int = 1) -> str:
         files = sorted({test.partition("::")[0] for test in tests})
         seconds = patience * (STARTS_S + SLOWER * sum(tests.values()))
-        ended = self._run(["-x", *files], _Chosen(tests, patience), seconds)
-        if ended == pytest.ExitCode.OK:
+        self.last.unlink(missing_ok=True)
+        ended = self._run(["-x", *files], _Chosen(tests, patience, self.last), seconds)
+        if ended in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):  # nobody misses a test that is not there
             return ""
         hung = ended is None or b"from pytest-timeout" in self.log.read_bytes()
         return "hung" if hung else "failed"
+
+    def _last_of(self, tests: dict[str, float]) -> dict[str, float]:
+        """The test that ran last, or the shortest of the file that could not be loaded; if there is none, all."""
+        last = self.last.read_text() if self.last.exists() else ""
+        found = [test for test in tests if last in (test, test.partition("::")[0])]
+        return {test: tests[test] for test in sorted(found, key=tests.__getitem__)[:1]} or tests
 
     @contextmanager
     def _mutated(self, file: str, code: str) -> Iterator[None]:
@@ -104,9 +118,12 @@ class Sandbox:
         if not kept.exists() or any(self._digest(f) != d for f, d in json.loads(kept.read_text())["files"].items()):
             kept.parent.mkdir(parents=True, exist_ok=True)
             kept.unlink(missing_ok=True)
+            began = time.monotonic()
             self._run([tests], _Recorder(self, tests, kept), MAPPING_LIMIT_S)
             if not kept.exists():
                 raise SystemExit(f"{tests}:\n{self.log.read_text(errors='replace')[-2000:]}")
+            passed, seconds = len(json.loads(kept.read_text())["tests"]) - 1, time.monotonic() - began
+            self._say(f"{tests}: mapped {passed} tests in {seconds:.0f} s")
         return {test: Reach(*what) for test, what in json.loads(kept.read_text())["tests"].items()}
 
     def _digest(self, file: str) -> str:
@@ -154,9 +171,10 @@ class Sandbox:
 class _Chosen:
     """A plugin of pytest: only these tests run, the shortest first. One that hangs fails."""
 
-    def __init__(self, seconds: dict[str, float], patience: int) -> None:
+    def __init__(self, seconds: dict[str, float], patience: int, last: Path) -> None:
         self._seconds = seconds
         self._patience = patience
+        self._last = last
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self) -> None:
@@ -170,6 +188,13 @@ class _Chosen:
         items[:] = sorted((i for i in items if i.nodeid in self._seconds), key=lambda i: self._seconds[i.nodeid])
         for item in items:
             item.add_marker(pytest.mark.timeout(self._patience * SLOWER * (1 + self._seconds[item.nodeid])))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self._last.write_text(report.nodeid)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._last.write_text(nodeid)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self) -> Generator[None, pytest.TestReport, pytest.TestReport]:
