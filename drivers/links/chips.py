@@ -253,7 +253,7 @@ class ChipPoller(Poller[ChipOptionsT]):
         finally:
             self._opening = None
         self._raw.opened("chip", self.name, self.facts)
-        self._failures = self.max_failures - 1  # a chip that has never answered gets no second attempt
+        self._failures = self.max_failures  # a chip that has never answered gets no second attempt
         self._due = self._valid_at = self.clock()
 
     def poll(self, timeout: float) -> None:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
+import select
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from msgspec import ValidationError, convert
 
-from fixgw.drivers.links.serial import BAUD_RATES, CHUNK_BYTES, SerialPoller
+from fixgw.drivers.links import serial
+from fixgw.drivers.links.serial import (
+    BAUD_RATES,
+    CHUNK_BYTES,
+    NetworkOptions,
+    NetworkPort,
+    SerialOptions,
+    SerialPoller,
+)
 from fixgw.drivers.links.simulator import here_for
 from fixgw.errors import DeviceError
 from fixgw.hw_sim.bench.base import packaged_database
+from fixgw.plugin import Device
+
+
+class Near(NetworkOptions, frozen=True, kw_only=True):
+    port: NetworkPort
 
 
 class Line:
@@ -222,7 +239,7 @@ def test_what_waited_while_the_process_was_held_up_is_discarded(caplog: pytest.L
 
     def read(size: int) -> bytes:
         nonlocal at
-        at += 0.3 / 2  # there are two for each piece
+        at += 0.45 / 2  # there are two for each piece
         return b"x"
 
     ear.hold_up.clock = lambda: at
@@ -231,16 +248,129 @@ def test_what_waited_while_the_process_was_held_up_is_discarded(caplog: pytest.L
     line.read = read  # type: ignore[method-assign]
     ear.step(0.0)
     assert ear.heard == []
-    assert ear.counts["bytes"] == ear.counts["old bytes discarded"] == 10, "for a second, though there is always more"
+    assert ear.counts["bytes"] == ear.counts["old bytes discarded"] == 8, "for a second, though there is always more"
     assert ear.interrupted == 1
-    assert caplog.messages == ["held up: discarded 10 old bytes"]
+    assert caplog.messages == ["held up: discarded 8 old bytes"]
     line.read = usual  # type: ignore[method-assign]
     ear.hear(b"ok")
-    assert ear.heard == [b"ok"]
+    assert ear.heard == [b"ok"], "the time that this took was no hold-up"
     at += 5.0
     ear.step(0.0)
     assert ear.interrupted == 2
     assert len(caplog.messages) == 1, "nothing had waited"
+
+
+def test_a_port_that_is_ready_but_empty_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is being unplugged may say so, and a socket that had a datagram of another host."""
+    reader, writer = os.pipe()
+    os.close(writer)
+    for port, pause in ("/dev/ttyS9", 0.02), ("udp://127.0.0.1:4000", 0.001):
+        ear = Ear(port)
+        ear._fd = reader
+        paused: list[float] = []
+        monkeypatch.setattr(ear.stopping, "wait", paused.append)
+        ear.poll(0.0)
+        assert paused == [pause]
+    os.close(reader)
+
+
+def test_a_port_with_a_descriptor_is_written_to_when_it_has_room() -> None:
+    ear = Ear()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    ear._fd = writer
+    assert ear.send(b"hello") == 5
+    assert os.read(reader, 10) == b"hello"
+    while os.write(writer, b"x" * 4096) == 4096 and select.select([], [writer], [], 0)[1]:
+        pass
+    assert ear.send(b"hello") == 0, "it must not wait"
+    os.close(reader)
+    with pytest.raises(DeviceError, match=r"^/dev/ttyS9 went away$"):
+        ear.send(b"hello")
+    os.close(writer)
+
+
+class Pyserial:
+    """Stands for the library, and for a port of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.baudrate = 0
+        self.timeout = -1.0
+        self.exclusive = False
+
+    def serial_for_url(self, url: str, do_not_open: bool = False) -> Pyserial:
+        self.asked.append((url, do_not_open))
+        return self
+
+    def open(self) -> None:
+        self.asked.append((self.baudrate, self.timeout, self.exclusive))
+
+    def fileno(self) -> int:
+        return 7
+
+    def close(self) -> None:
+        self.asked.append("closed")
+
+
+@pytest.mark.parametrize(("options", "baud"), [({}, 9600), ({"baud": 57600}, 57600), ({"baud": "auto"}, 9600)])
+def test_a_port_is_opened_for_this_program_alone(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], baud: int
+) -> None:
+    port = Pyserial()
+    monkeypatch.setattr(serial, "_pyserial", lambda: port)
+    ear = Ear(**options)
+    monkeypatch.setattr(ear, "_open", lambda: SerialPoller._open(ear))
+    ear.open()
+    assert port.asked == [("/dev/ttyS9", True), (baud, 0.2, True)]
+    assert (ear._fd, port.timeout) == (7, 0)
+    ear.close()
+    assert port.asked[2:] == ["closed"]
+    assert ear.port is ear._fd is None
+
+
+@pytest.mark.parametrize(
+    ("options", "fits"),
+    [
+        ({"baud": 50}, True),
+        ({"baud": 49}, False),
+        ({"baud": 4_000_000}, True),
+        ({"baud": 4_000_001}, False),
+        ({"baud": "fast"}, False),
+        ({"port": ""}, False),
+    ],
+)
+def test_a_port_has_a_name_and_a_rate(options: dict[str, Any], fits: bool) -> None:
+    expected = contextlib.nullcontext() if fits else pytest.raises(ValidationError)
+    with expected:
+        convert({"port": "/dev/ttyS9", **options}, SerialOptions)
+
+
+def test_the_options_of_a_link_say_whom_it_listens_to() -> None:
+    assert SerialOptions(port="/dev/ttyS9").networks is None
+    assert SerialOptions(port="/dev/ttyS9").speed == "auto"
+    near = Near(port=1)
+    assert (near.networks, near.url) == (("127.0.0.0/8", "::1"), "udp://127.0.0.1:1")
+    assert convert({"port": 65535, "host": "0.0.0.0", "allow": ["10.0.0.0/8"]}, Near).networks == ("10.0.0.0/8",)
+    for wrong in {"port": 0}, {"port": 65536}, {"port": ""}, {"port": 1, "host": ""}:
+        with pytest.raises(ValidationError):
+            convert(wrong, Near)
+
+
+@pytest.mark.parametrize(
+    ("port", "fix"),
+    [
+        *(
+            (f"/dev/{name}", "sudo raspi-config nonint do_serial_hw 0  # and reboot")
+            for name in ("serial0", "serial1", "ttyAMA0", "ttyS0")
+        ),
+        ("/dev/ttyUSB0", ""),
+    ],
+)
+def test_a_port_on_the_board_has_to_be_enabled(monkeypatch: pytest.MonkeyPatch, port: str, fix: str) -> None:
+    monkeypatch.setattr(serial, "CMDLINE", "/nonexistent")
+    assert [*serial.preflight(port)] == [Device(port, "dialout", fix)]
+    assert [*serial.preflight("loop://")] == []
 
 
 @pytest.mark.parametrize(

@@ -398,6 +398,12 @@ def test_frames_gather_only_while_they_arrive_in_quick_succession(
     poll(7, after=0.002)
     assert waited == rests * 3, "the first frame after a pause is not delayed"
     assert [frame.arbitration_id for frame in received] == [1, 2, 3, 4, 5, 6, 7]
+    poll(*range(127))
+    assert waited == rests * 4
+    poll(*range(128))
+    assert waited == rests * 5
+    poll(8)
+    assert waited == rests * 5, "where so many wait, more than a batch would gather"
 
 
 def test_a_frame_is_sent_at_once_unless_that_may_take_time() -> None:

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar
 
 import pytest
+from msgspec import ValidationError
 
 from fixgw.database import Database
 from fixgw.drivers.links.can.frame import Frame
 from fixgw.drivers.links.can.instrument import CanInstrument
 from fixgw.drivers.links.instrument import Instrument
 from fixgw.kit.majority import FOREIGN
+from fixgw.kit.publish import Publisher
+from fixgw.kit.raw import Event, Heard
 from fixgw.kit.update import Update
 from tests.drivers.bus_bench import packaged_database
 
@@ -87,6 +90,97 @@ def test_what_most_of_the_frames_say_is_published(
     assert it.health() == FOREIGN
     it._protocol.SELF_EVIDENT = True
     assert it.health() == ("" if isinstance(it, OnLine) else FOREIGN)
+
+
+def test_discarded_bytes_do_not_make_an_instrument_a_stranger(db: Database) -> None:
+    it: Any = OnLine("it", {"port": "/dev/x"})
+    it.received(bytes([100]))
+    before = it._protocol
+    it.flushed()
+    assert it._protocol is not before, "an unfinished frame will not be completed"
+    it.received(bytes([255, 255, 101]))
+    assert db.read("IAS").value == 101.0, "so many bad frames would be too many for one that has just been opened"
+    interrupted: list[bool] = []
+    it._protocol.interrupt = lambda: interrupted.append(True)
+    before = it._protocol
+    it.flushed()
+    assert (it._protocol, interrupted) == (before, [True]), "it knows how to forget one"
+
+
+def test_another_instrument_may_be_on_a_line_that_is_opened_again(db: Database) -> None:
+    it = OnLine("it", {"port": "loop://"})
+    it.received(bytes([100]))
+    before = it._protocol
+    it.open()
+    it.close()
+    assert it._protocol is not before
+    it.received(bytes([255, 255, 101]))
+    assert db.read("IAS").value == 100.0, "two of three frames were another device's"
+
+
+def test_updates_that_are_due_because_data_stopped_are_published(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    due = [Update("IAS", 55.0)]
+    monkeypatch.setattr(Protocol, "tick", lambda self: [due.pop()] if due else [], raising=False)
+    it = OnLine("it", {"port": "/dev/x"})
+    for _ in range(2):
+        it.poll(0.0)
+        assert db.read("IAS").value == 55.0
+    assert due == []
+
+
+@pytest.mark.parametrize("make", [make for make, _ in KINDS])
+def test_what_the_instrument_says_of_itself_is_in_the_health(
+    db: Database, make: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    it = make()
+    it._trouble, it.heard_at, it.valid_at = "", it.clock(), it.clock()
+    assert it.health() == ""
+    monkeypatch.setattr(Publisher, "trouble", "IAS: does not change")
+    assert it.health() == "IAS: does not change"
+    it._protocol.trouble = "a probe is missing"
+    assert it.health() == "a probe is missing"
+
+
+def test_a_recording_of_an_instrument_has_no_place_and_nothing_of_others() -> None:
+    def anonymised(kind: Any, *entries: Heard, alone: bool = True, **options: Any) -> Any:
+        return kind.anonymise(kind("it", options).options, [*entries], None, alone)
+
+    frames = Heard("bus", 1.0, "in", [Frame(5), Frame(6), Frame(5, b"x")])
+    event = Heard("bus", 0.0, "in", Event("can", "opened"))
+    assert anonymised(OnBus, event, frames) == [event, frames._replace(data=[Frame(5), Frame(5, b"x")])]
+    assert anonymised(OnBus, frames, alone=False) is None
+    text = Heard("it", 1.0, "in", b"100")
+    assert anonymised(OnLine, text, port="/dev/x") == [text]
+    assert anonymised(OnLine, text, port="/dev/x", keys={"IAS": "LAT"}) is None
+
+    class Receiver(OnLine):
+        KEYS = frozenset({"LAT"})
+
+    class ReceiverOnBus(OnBus):
+        KEYS = frozenset({"LAT"})
+
+    assert anonymised(Receiver, text, port="/dev/x", keys={"LAT": "IAS"}) is None
+    assert anonymised(ReceiverOnBus, frames) is None
+
+
+def test_the_keys_of_an_instrument_can_be_others_or_left_out(db: Database) -> None:
+    class Two(OnLine):
+        KEYS = frozenset({"IAS", "TAS"})
+
+    def options(**given: Any) -> Any:
+        return Two("it", {"port": "loop://", **given}).options
+
+    assert sorted(Two.writes(options())) == ["IAS", "TAS"]
+    assert sorted(Two.writes(options(keys={"IAS": "CAS"}))) == ["CAS", "TAS"]
+    assert sorted(Two.writes(options(keys={"IAS": None}))) == ["TAS"]
+    assert [*Two.check(options(keys={"IAS": "CAS"}, changes_within={"CAS": 3600}), db)] == []
+    wrong = options(keys={"IAS": "NOSUCH"}, changes_within={"IAS": 30})
+    assert [where for where, _ in Two.check(wrong, db)] == ["keys.IAS", "changes_within.IAS"]
+    wrong = OnBus("it", {"interface": "socketcan", "changes_within": {"TAS": 30}})
+    assert [where for where, _ in OnBus.check(wrong.options, db)] == ["changes_within.TAS"]  # type: ignore[misc]
+    for seconds in 0.0, 3601.0:
+        with pytest.raises(ValidationError):
+            options(changes_within={"IAS": seconds})
 
 
 def test_a_silent_instrument_is_reported_after_three_seconds(db: Database) -> None:

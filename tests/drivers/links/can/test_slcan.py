@@ -49,6 +49,9 @@ def parsed(data: bytes) -> list[Frame]:
         (b"T1FFFFFFF2BEEF\r", Frame(0x1FFFFFFF, b"\xbe\xef", EXTENDED, 100.0)),
         (b"r7FF8\r", Frame(0x7FF, bytes(8), REMOTE, 100.0)),
         (b"R000000000\r", Frame(0, b"", REMOTE | EXTENDED, 100.0)),
+        (b"t7FF8" + b"12" * 8 + b"\r", Frame(0x7FF, b"\x12" * 8, 0, 100.0)),
+        (b"D123456780\r", Frame(0x12345678, b"", FD | EXTENDED, 100.0)),
+        (b"b123A" + b"01" * 16 + b"\r", Frame(0x123, b"\x01" * 16, FD | BRS, 100.0)),
         (b"d1239" + b"AB" * 12 + b"\r", Frame(0x123, b"\xab" * 12, FD, 100.0)),
         (b"B12345678F" + b"00" * 64 + b"\r", Frame(0x12345678, bytes(64), FD | BRS | EXTENDED, 100.0)),
     ],
@@ -67,6 +70,8 @@ def test_a_message_is_a_frame(line: bytes, frame: Frame) -> None:
         b"t",
         b"t1232AB",  # cut short
         b"t1231ABC",  # half a byte too much
+        b"t1231AB00",  # half a time stamp
+        b"t1231AB000000",  # one and a half
         b"t+121AB",
         b"t 121AB",
         b"t12G0",
@@ -116,8 +121,16 @@ def test_time_stamps_separate_frames_that_arrived_together() -> None:
     assert [f.timestamp for f in frames] == pytest.approx([100 - 0.026, 100 - 0.002, 100])
 
 
-def test_an_implausible_time_stamp_is_ignored() -> None:
-    assert [f.timestamp for f in parsed(b"t12300000\rt12302710\r")] == [100.0, 100.0]
+@pytest.mark.parametrize(("stamp", "waited_s"), [(b"0001", 0.001), (b"03E8", 1.0), (b"03E9", 0.0), (b"2710", 0.0)])
+def test_a_frame_waits_in_the_adapter_for_a_second_at_most(stamp: bytes, waited_s: float) -> None:
+    """What says that it waited longer is not plausible."""
+    assert [f.timestamp for f in parsed(b"t12300000\rt1230" + stamp + b"\r")] == [100.0 - waited_s, 100.0]
+
+
+def test_time_stamps_of_one_chunk_do_not_count_for_the_next() -> None:
+    parser = Fed()
+    for data, stamps in ((b"t12300000\rt1230000A\r", [99.99, 100.0]), (b"t1230\rt12300064\r", [100.0, 100.0])):
+        assert [f.timestamp for f in parser.feed(data)] == pytest.approx(stamps)
 
 
 def test_status_flags_are_reported_once_as_error_frames() -> None:
@@ -153,10 +166,39 @@ def test_each_status_flag_has_its_meaning(status: int, state: str, event: str) -
 
 
 def test_unsolicited_controller_status_of_an_adapter_is_understood() -> None:
-    state, errors = parsed(b"sp128007\re2as\r")
-    report = decode_error(state.arbitration_id, state.data)
-    assert (report.state, report.rx_errors, report.tx_errors) == ("passive", 128, 7)
-    assert decode_error(errors.arbitration_id, errors.data).events == ("no acknowledgement", "stuff error")
+    """As Linux's driver slcan understands it: state, errors while receiving and while sending."""
+    for line, reported in {
+        b"sa000001": ("active", 0, 1),
+        b"sw096000": ("warning", 96, 0),
+        b"sp128007": ("passive", 128, 7),
+        b"sb000300": ("bus off", 0, 255),
+        b"sw999000": ("warning", 255, 0),
+    }.items():
+        (state,) = parsed(line + b"\r")
+        report = decode_error(state.arbitration_id, state.data)
+        assert (report.state, report.rx_errors, report.tx_errors) == reported
+
+
+@pytest.mark.parametrize(
+    ("letters", "events"),
+    [
+        (b"a", ("no acknowledgement",)),
+        (b"b", ("bit 0 error",)),
+        (b"B", ("bit 1 error",)),
+        (b"f", ("form error",)),
+        (b"s", ("stuff error",)),
+        (b"o", ("receive overflow",)),
+        (b"O", ("transmit overflow",)),
+        (b"c", ("bus error",)),  # and whatever else there may be
+        (b"as", ("no acknowledgement", "stuff error")),
+        (b"oOf", ("receive overflow", "transmit overflow", "form error")),
+    ],
+)
+def test_each_letter_of_an_error_has_its_meaning(letters: bytes, events: tuple[str, ...]) -> None:
+    (error,) = parsed(b"e%d%b\r" % (len(letters), letters))
+    assert error.flags == ERROR
+    report = decode_error(error.arbitration_id, error.data)
+    assert (report.events, report.state, report.tx_errors) == (events, "", None)
 
 
 classic = st.one_of(
@@ -202,9 +244,14 @@ def test_an_error_frame_has_no_command() -> None:
 @pytest.mark.parametrize(
     ("options", "commands"),
     [
-        ({"bitrate": 125000}, [b"S4"]),
+        *(
+            ({"bitrate": rate}, [f"S{n}".encode()])
+            for n, rate in enumerate((10000, 20000, 50000, 100000, 125000, 250000, 500000, 800000, 1000000, 83300))
+        ),
+        ({"bitrate": 750000}, [b"S7"]),
+        *(({"bitrate": 500000, "extra": {"data_bitrate": n * 1000000}}, [b"S6", b"Y%d" % n]) for n in (1, 2, 4, 5)),
+        ({"bitrate": 1000000, "extra": {"timestamps": False}}, [b"S8", b"Z0"]),
         ({"bitrate": 1000000, "extra": {"timestamps": True}}, [b"S8", b"Z1"]),
-        ({"bitrate": 500000, "extra": {"data_bitrate": 2000000}}, [b"S6", b"Y2"]),
         ({"extra": {"btr": "031c"}}, [b"s031C"]),
     ],
 )
