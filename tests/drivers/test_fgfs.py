@@ -613,6 +613,15 @@ def test_values_by_http_have_the_type_of_their_key() -> None:
     assert [update.value for update in updates] == [True, "N1", 201.0]
 
 
+def test_only_what_had_a_value_fails_when_another_flight_loads() -> None:
+    reader = Generic(layout(chunk("LAT"), chunk("LONG"), chunk("IAS"), chunk("ACID", "%s", "string")), TYPES)
+    assert reader.feed(b"0,0,100,N1\n") == []
+    (*_, failed, _) = reader.feed(b"44,-121,fast,N1\n")
+    assert (failed.key, failed.value) == ("IAS", None)
+    assert {update.key for update in reader.feed(b"0,0,100,N1\n")} == {"LAT", "LONG", "ACID"}
+    assert reader.feed(b"0,0,100,N1\n") == []
+
+
 def test_zeros_by_http_are_no_values() -> None:
     clock = Clock()
     reader = Properties(clock, [LAT, LONG, OIL], TYPES)

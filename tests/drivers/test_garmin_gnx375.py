@@ -13,7 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixgw.database import FAIL
-from fixgw.drivers.garmin import ABSURD, MAX_FRAME, NO_FIX, NO_GUIDANCE, NOT_MAGNETIC, UNKNOWN
+from fixgw.drivers.garmin import (
+    ABSURD,
+    MAX_FRAME,
+    NO_FIX,
+    NO_GUIDANCE,
+    NOT_MAGNETIC,
+    SILENT,
+    STANDS_STILL,
+    UNKNOWN,
+)
 from fixgw.drivers.garmin_gnx375 import NavigatorOptions, Plugin
 from fixgw.drivers.garmin_gnx375.protocol import KEYS, Receiver
 from fixgw.hw_sim.aircraft import Aircraft
@@ -23,6 +32,7 @@ from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices import nmea0183
 from fixgw.hw_sim.devices.g3x import Gnx
 from fixgw.kit.anonymous import Shift
+from fixgw.kit.place import JUMPED, NOWHERE
 from fixgw.kit.raw import Heard
 from fixgw.kit.update import Update
 
@@ -43,6 +53,21 @@ def decoded(data: bytes, **options: Any) -> dict[str, Update]:
 def adds_up(decoder: Receiver) -> bool:
     counts = decoder.counts
     return counts["received"] == counts["used"] + counts["ignored"] + sum(counts[r] for r in decoder.REFUSALS)
+
+
+def saying(frame: bytes = FULL, **sentences: bytes | None) -> bytes:
+    """The frame with other data in the sentences of these letters; None leaves a sentence out."""
+    lines = []
+    for line in frame.splitlines(keepends=True):
+        letter = line.lstrip(b"\x02")[:1].decode()
+        data = sentences.get(letter, line.strip(b"\x02\r\n")[1:])
+        if data is not None:
+            lines.append(
+                line
+                if letter not in sentences
+                else line.partition(letter.encode())[0] + letter.encode() + data + b"\r\n"
+            )
+    return b"".join(lines)
 
 
 # -- the shared vectors ------------------------------------------------------------------------------------------------
@@ -74,6 +99,45 @@ def test_nmea_on_the_same_port_is_read() -> None:
     assert decoder.counts["used"] == decoder.counts["received"] == 3
 
 
+def test_trouble_and_refusals_are_those_of_the_format_that_comes() -> None:
+    decoder = receiver()
+    assert (decoder.format, decoder.trouble, decoder.refused) == ("", "no position yet", "")
+    assert decoder.counts["truncated"] == 0
+    decoder.feed(STREAMS["t1.nmea_instead"])  # with a wrong checksum
+    assert decoder.format == ""
+    assert "GPRMC" in decoder.refused
+    decoder.feed(saying(A=b"---------"))
+    assert (decoder.format, decoder.trouble, decoder.refused) == ("aviation", NO_FIX, "")
+    decoder.feed(b"\x02A" + b"x" * 12 + b"\x02")
+    assert decoder.refused == "truncated: b'\\x02Axxxxxxxxxxxx'"
+    assert (decoder.counts["truncated"], adds_up(decoder)) == (1, True)
+    decoder.interrupt()
+    decoder.feed(saying(D=b"x"))
+    assert decoder.refused.startswith("malformed: 'Dx' in ")
+    decoder.feed(RMC)
+    assert (decoder.format, decoder.trouble) == ("NMEA 0183", "")
+    assert "GPRMC" in decoder.refused
+
+
+def test_what_is_unfinished_is_forgotten_after_an_interruption() -> None:
+    for whole in (FULL, RMC):
+        decoder = receiver()
+        decoder.feed(whole[:30])
+        decoder.interrupt()
+        assert decoder.feed(whole[30:]) == []
+
+
+def test_a_receiver_of_nmea_that_is_silent_is_lost() -> None:
+    clock = Clock()
+    decoder = receiver(clock)
+    assert decoder.feed(RMC)
+    for _ in range(20):
+        clock.now += 0.5
+        if failed := decoder.tick():
+            break
+    assert {"LAT", "GS"} <= {u.key for u in failed if u.flags & FAIL}
+
+
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
@@ -81,6 +145,102 @@ def test_cdi_is_negative_to_fly_left() -> None:
     assert decoded(FULL)["CDI"].value == pytest.approx(0.12 / 5.0)
     assert decoded(FULL, full_scale=0.1)["CDI"].value == 1.0
     assert decoded(STREAMS["t1.right"])["CDI"].value == pytest.approx(-3.5 / 5.0)
+    assert decoded(STREAMS["t1.right"], full_scale=3.0)["CDI"].value == -1.0
+    for side in (b"L0000", b"R0000"):
+        centred = decoded(saying(G=side))
+        assert (str(centred["CDI"].value), str(centred["XTRACK"].value)) == ("0.0", "0.0")
+    unknown = decoded(saying(G=b"-----"))
+    for key in ("CDI", "XTRACK"):
+        assert unknown[key] == Update(key, None, FAIL, UNKNOWN)
+    assert not {"CDI", "XTRACK"} & decoded(saying(G=None)).keys()
+
+
+@pytest.mark.parametrize(
+    ("letter", "key", "accepted", "refused"),
+    [
+        ("z", "TALT", {b"-1500": -1500, b"60000": 60000, b"+0100": 100, b"0": 0}, (b"-1501", b"60001")),
+        ("D", "GS", {b"000": 0, b"999": 999}, ()),
+        ("C", "TRACKM", {b"000": 0, b"359": 359, b"360": 0}, (b"361",)),
+        ("I", "COURSE", {b"0000": 0, b"3599": 359.9, b"3600": 0}, (b"3601",)),
+        ("L", "WPHEAD", {b"0000": "000", b"3594": "359", b"3596": "000", b"3600": "000", b"0995": "100"}, (b"3601",)),
+    ],
+)
+def test_numbers_up_to_their_limits(letter: str, key: str, accepted: dict[bytes, Any], refused: tuple[bytes]) -> None:
+    for text, value in accepted.items():
+        wanted: Any = value if isinstance(value, str) else pytest.approx(value)
+        assert decoded(saying(**{letter: text}))[key] == Update(key, wanted)
+    for text in refused:
+        decoder = receiver()
+        updates = {u.key: u for u in decoder.feed(saying(**{letter: text}))}
+        assert updates[key] == Update(key, None, FAIL, f"{ABSURD}: {text.decode()!r}")
+        assert decoder.counts["absurd values"] == 1
+    unknown = decoded(saying(**{letter: b"---"}))
+    assert unknown[key] == Update(key, None, FAIL, UNKNOWN)
+    without: dict[str, Any] = {letter: None}
+    assert key not in decoded(saying(**without))
+
+
+@pytest.mark.parametrize("name", [b"-----", b"     ", b""])
+def test_a_waypoint_without_a_name_is_not_known(name: bytes) -> None:
+    assert decoded(saying(K=name))["WPNAME"] == Update("WPNAME", None, FAIL, UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "known"),
+    [
+        (b"N 90 0000", b"E 180 0000", True),
+        (b"S 90 0000", b"W 180 0000", True),
+        (b"N 90 0001", b"E 011 0000", False),
+        (b"N 48 0000", b"E 180 0001", False),
+        (b"N 48 5999", b"E 011 5999", True),
+        (b"N 48 6000", b"E 011 0000", False),
+        (b"N 48 0000", b"E 011 6000", False),
+    ],
+)
+def test_a_position_up_to_its_limits(lat: bytes, lon: bytes, known: bool) -> None:
+    decoder = receiver()
+    updates = {u.key: u for u in decoder.feed(saying(A=lat, B=lon))}
+    assert decoder.counts["absurd values"] == (not known)
+    assert decoder.trouble == ""
+    if not known:
+        for key in ("LAT", "LONG"):
+            assert updates[key] == Update(key, None, FAIL, ABSURD)
+        return
+    signs = (1 if lat[:1] == b"N" else -1, 1 if lon[:1] == b"E" else -1)
+    for key, text, sign in zip(("LAT", "LONG"), (lat, lon), signs, strict=True):
+        _, degrees, hundredths = text.split()
+        assert updates[key].value == pytest.approx(sign * (int(degrees) + int(hundredths) / 6000))
+
+
+@pytest.mark.parametrize("missing", ["A", "B"])
+def test_half_a_position_is_none(missing: str) -> None:
+    without: dict[str, Any] = {missing: None}
+    updates = decoded(saying(**without))
+    assert not {"LAT", "LONG"} & updates.keys()
+    assert updates["GS"].value == 104.0
+    decoder = receiver()
+    updates = {u.key: u for u in decoder.feed(saying(**{missing: b"-" * 9}))}
+    for key in ("LAT", "LONG"):
+        assert updates[key] == Update(key, None, FAIL, UNKNOWN)
+    assert decoder.trouble == NO_FIX
+    assert updates["XTRACK"] == Update("XTRACK", None, FAIL, NO_FIX)
+    assert decoder.counts["absurd values"] == 0
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "doubt"), [(b"N 45 2482", b"W 121 1885", JUMPED), (b"N 00 0000", b"E 000 0000", NOWHERE)]
+)
+def test_a_position_that_cannot_be_fails_all_that_depends_on_it(lat: bytes, lon: bytes, doubt: str) -> None:
+    decoder = receiver()
+    written = {u.key for u in decoder.feed(STREAMS["t2.south_east"])}
+    decoder = receiver()
+    decoder.feed(saying(STREAMS["t2.south_east"], A=b"N 44 2482"))
+    failed = decoder.feed(saying(STREAMS["t2.south_east"], A=lat, B=lon))
+    assert {*failed} == {Update(key, None, FAIL, doubt) for key in written}
+    assert decoder.trouble == doubt
+    (decoder := receiver()).feed(FULL)
+    keys = {u.key for u in decoder.feed(saying(A=lat, B=lon))}
+    assert not {"WPLAT", "WPLON"} & keys, "they never had a value"
 
 
 def test_a_navigator_set_to_true_directions_gives_magnetic_ones_by_the_variation() -> None:
@@ -100,8 +260,33 @@ def test_a_variation_of_zero_means_true_directions_unless_it_was_nearly_none() -
     assert updates["TRACK"].value == 257.0
     for key in ("TRACKM", "COURSE", "WPHEAD"):
         assert updates[key] == Update(key, None, FAIL, NOT_MAGNETIC)
-    updates = decoded(FULL.replace(b"QE144", b"QE001") + zero)
-    assert updates["TRACKM"].value == updates["TRACK"].value == 257.0
+    for before, magnetic in ((b"E001", True), (b"W005", True), (b"E005", True), (b"E006", False), (b"W006", False)):
+        updates = decoded(saying(Q=before) + zero)
+        assert updates["TRACK"].value == 257.0
+        assert updates["TRACKM"].value == (257.0 if magnetic else None)
+        assert decoded(saying(Q=before) + saying(Q=b"----") + zero)["TRACKM"].value is None, "forgotten"
+
+
+@pytest.mark.parametrize(
+    ("variation", "track"), [(b"E1800", 77.0), (b"W1800", 77.0), (b"E1801", None), (b"W1801", None)]
+)
+def test_a_variation_up_to_half_a_circle(variation: bytes, track: float | None) -> None:
+    decoder = receiver()
+    updates = {u.key: u for u in decoder.feed(saying(Q=variation))}
+    assert updates["TRACK"].value == track
+    assert updates["TRACK"].reason == ("" if track is not None else "the variation is not known")
+    assert updates["TRACKM"].value == 257.0
+    assert decoder.counts["absurd values"] == (track is None)
+
+
+@pytest.mark.parametrize("variation", [None, b"----", b"E1801"])
+@pytest.mark.parametrize("true", [False, True])
+def test_without_a_variation_directions_are_only_what_they_are_set_to(variation: bytes | None, true: bool) -> None:
+    updates = decoded(saying(Q=variation), true_directions=true)
+    unknown = {key: u.reason for key, u in updates.items() if u.flags}
+    assert unknown == (
+        dict.fromkeys(("TRACKM", "COURSE", "WPHEAD"), NOT_MAGNETIC) if true else {"TRACK": "the variation is not known"}
+    )
 
 
 def test_dashes_in_the_position_are_no_fix() -> None:
@@ -130,7 +315,33 @@ def test_a_waypoint_of_another_name_or_place_is_not_the_active_one() -> None:
     assert absurd["WPLAT"].reason.startswith(ABSURD)
     assert absurd["WPLON"].value is None
     inactive = {u.key: u for u in decoder.feed(stream.replace(b"w01a", b"w01A"))}
-    assert inactive["WPLAT"].flags == FAIL
+    for key in ("WPLAT", "WPLON"):
+        assert inactive[key] == Update(key, None, FAIL, UNKNOWN)
+    assert not {"WPLAT", "WPLON"} & decoded(stream.replace(b"w01a", b"w01A")).keys(), "they never had a value"
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (b"\x21\x38\x4d\x00\x97\x0a\x3f", (33.946167, 151.1771667)),
+        (b"\x5a\x00\x00\x80\xb4\x00\x00", (90.0, -180.0)),
+        (b"\xda\x00\x00\x00\xb4\x00\x00", (-90.0, 180.0)),
+        (b"\x21\x3b\x63\x00\x97\x3b\x63", (33.9998333, 151.9998333)),
+        (b"\x5a\x00\x01\x00\x97\x0a\x3f", None),
+        (b"\x21\x38\x64\x00\x97\x0a\x3f", None),  # 100 hundredths
+        (b"\x21\x38\x4d\x00\x97\x0a\x64", None),
+        (b"\x21\x38\x4d\x00\xb4\x00\x01", None),
+        (b"\x21\x38\x4d\x00\x97\x3c\x00", None),  # 60 minutes
+    ],
+)
+def test_the_place_of_a_waypoint_up_to_its_limits(place: bytes, value: tuple[float, float] | None) -> None:
+    stream = STREAMS["t2.south_east"].replace(b"\xa1\x38\x4d\x00\x97\x0a\x3f", place)
+    updates = decoded(stream)
+    for n, key in enumerate(("WPLAT", "WPLON")):
+        if value is not None:
+            assert updates[key] == Update(key, pytest.approx(value[n]))  # type: ignore[arg-type]
+        else:
+            assert updates[key] == Update(key, None, FAIL, f"{ABSURD}: 'YSSY'")
 
 
 def test_a_second_kind_of_aviation_output_has_no_altitude_and_no_line_feeds() -> None:
@@ -164,11 +375,32 @@ def test_a_navigator_that_moves_but_never_arrives_has_hung_and_one_that_is_silen
         failed |= {u.key for u in decoder.feed(FULL) if u.flags & FAIL}
         clock.now += 1.0
     assert {"LAT", "GS", "XTRACK", "WPNAME"} <= failed
-    assert decoder.trouble
+    assert decoder.trouble == STANDS_STILL
     decoder.feed(FULL.replace(b"2482", b"2483"))
     assert not decoder.trouble
-    clock.now += 5.0
-    assert {"LAT", "GS", "XTRACK"} <= {u.key for u in decoder.tick() if u.flags & FAIL}
+    clock.now += 4.0
+    assert decoder.tick() == []
+    clock.now += 0.01
+    lost = {u.key: u for u in decoder.tick()}
+    assert {"LAT", "GS", "XTRACK"} <= lost.keys()
+    assert {(u.value, u.flags, u.reason) for u in lost.values()} == {(None, FAIL, SILENT)}
+    assert decoder.trouble == SILENT
+    assert decoder.tick() == [], "once is enough"
+
+
+@pytest.mark.parametrize(("speed", "moves"), [(b"015", False), (b"016", True), (b"---", False), (None, False)])
+def test_a_navigator_above_15_kt_moves_within_six_seconds(speed: bytes | None, moves: bool) -> None:
+    clock = Clock()
+    decoder = receiver(clock)
+    frame = saying(D=speed)
+    decoder.feed(frame)
+    for _ in range(3):
+        clock.now += 2.0
+        decoder.feed(frame)
+    assert decoder.trouble == ""
+    clock.now += 0.01
+    failed = [u for u in decoder.feed(frame) if u.reason == STANDS_STILL]
+    assert (decoder.trouble, bool(failed)) == ((STANDS_STILL, True) if moves else ("", False))
 
 
 # -- framing -----------------------------------------------------------------------------------------------------------
@@ -191,6 +423,55 @@ def test_a_frame_without_its_end_hides_neither_a_frame_nor_a_sentence() -> None:
             decoder = receiver()
             assert decoder.feed(stream[:length] + more)[-len(alone) :] == alone, length
             assert adds_up(decoder)
+
+
+@pytest.mark.parametrize(("length", "used"), [(40, True), (41, False)])
+def test_a_sentence_has_up_to_40_characters(length: int, used: bool) -> None:
+    """With its end."""
+    long = b"p".ljust(length - 1, b"x") + b"\r"
+    decoder = receiver()
+    decoder.feed(b"\x02" + long + FULL[1:])
+    assert decoder.counts["used"] == used
+    assert decoder.counts["truncated"] == (not used)
+    pieces = receiver()
+    for byte in b"\x02" + long + FULL[1:]:
+        pieces.feed(bytes((byte,)))
+    assert pieces.counts == decoder.counts
+
+
+@pytest.mark.parametrize(("length", "used"), [(1026, True), (1027, False)])
+def test_a_frame_has_up_to_a_kilobyte(length: int, used: bool) -> None:
+    route = b"w01ALFA  1234567..\r"
+    frame = FULL[:-1] + route * ((length - len(FULL)) // len(route))
+    frame = frame.ljust(length - 1, b"\n") + b"\x03"
+    assert len(frame) == length
+    decoder = receiver()
+    decoder.feed(frame)
+    assert decoder.counts["used"] == used
+    assert decoder.counts["truncated"] == (not used)
+    assert decoder.feed(FULL) == receiver().feed(FULL)
+
+
+@pytest.mark.parametrize("begin", [b"\x02", b"$", b"=", b"@", b"\x00", b"\xff"])
+def test_a_frame_that_lost_its_end_ends_where_another_begins(begin: bytes) -> None:
+    decoder = receiver()
+    decoder.feed(b"\x02A123" + begin + b"\r\n" + FULL)
+    assert decoder.counts["truncated"] == 1 + (begin == b"\x02")
+    assert decoder.counts["used"] == 1
+    assert decoder.refused.startswith("truncated: b'\\x02A123'") or begin == b"\x02"
+
+
+def test_an_end_in_the_middle_of_a_sentence_is_no_end_of_a_frame() -> None:
+    decoder = receiver()
+    assert decoder.feed(b"\x02D104\x03" + FULL) == receiver().feed(FULL)
+    assert (decoder.counts["truncated"], decoder.refused) == (1, "truncated: b'\\x02D104\\x03'")
+
+
+def test_a_frame_of_what_nobody_needs_is_ignored() -> None:
+    decoder = receiver()
+    assert decoder.feed(b"\x02T---------\r\np1\r\n\x03") == []
+    assert decoder.feed(b"\x02\x03") == []
+    assert (decoder.counts["ignored"], decoder.counts["received"]) == (2, 2)
 
 
 def test_nothing_is_used_before_the_end_of_a_frame() -> None:
