@@ -11,9 +11,9 @@ comes from which message.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from fixgw.drivers.mavlink import modes
 from fixgw.drivers.mavlink.frames import Frame, Framer
@@ -76,6 +76,9 @@ NO_FIX = "the autopilot has no GPS fix"
 NO_POSITION = "the autopilot has no position yet"
 NO_2D_HEIGHT = "no three-dimensional GPS fix"
 SLOW = "too slow for a track"
+
+#: The counter of a good frame.
+Outcome = Literal["used", "ignored"]
 
 _HEARTBEAT, _SYS_STATUS, _STATUSTEXT, _COMMAND_ACK, _ADSB = 0, 1, 253, 77, 246
 _ARMED = 0x80  # in base_mode
@@ -226,6 +229,7 @@ class Vehicle:
         self.ahead_ms: float | None = None
         self.ahead_at = now
         self.late = False
+        self.frozen = False  # its clock stands still
         #: The keys that its reports make doubtful, with the reasons, by message.
         self.doubts: dict[int, dict[str, str]] = {}
 
@@ -294,11 +298,10 @@ class Decoder:
         self._other_at = float("-inf")
         self._other = 0
         self._sequences: dict[tuple[int, int], int] = {}
-        self._last_ms: dict[int, int] = {}
+        self._last_ms: defaultdict[int, int] = defaultdict(int)
         self._said: set[str] = set()
         self._better_at: dict[int, float] = {}  # when the better of two messages came
-        self._text = (0, -1, "")  # identifier, number and text of the last part of a message
-        self._frozen = False
+        self._text: dict[tuple[int, int], str] = {}  # a message so far, by identifier and number of its last part
         self._restarted: deque[float] = deque(maxlen=RESTARTS)
         self._confused_until = float("-inf")
         self._handlers: dict[int, Callable[[Frame, Message, Fields], Iterable[Update]]] = {
@@ -342,7 +345,7 @@ class Decoder:
             return LOST
         if self._clock() - self._other_at < HEARTBEAT_LIMIT_S:
             return f"another autopilot on the link, system {self._other}, is ignored: option `system` chooses"
-        if self._frozen:
+        if vehicle.frozen:
             return FROZEN
         if vehicle.late:
             return LATE
@@ -360,8 +363,7 @@ class Decoder:
         now = self._clock()
         for frame in self._framer.feed(data):
             self._follow_sequence(frame)
-            taken = self._take(frame, now, updates)
-            self.counts["used" if taken else "ignored"] += 1
+            self.counts[self._take(frame, now, updates)] += 1
         return updates
 
     def tick(self) -> list[Update]:
@@ -374,8 +376,8 @@ class Decoder:
             self._wants_heartbeat = True
             return self._fail_all(LOST)
         stands = now - vehicle.boot_at > FROZEN_S and now - vehicle.timed_at < FROZEN_S / 2
-        if stands and not self._frozen:
-            self._frozen = True
+        if stands and not vehicle.frozen:
+            vehicle.frozen = True
             return self._fail_all(FROZEN)
         return []
 
@@ -391,57 +393,54 @@ class Decoder:
             self.counts["lost"] += missing
             self._sequences[sender] = frame.seq
 
-    def _take(self, frame: Frame, now: float, updates: list[Update]) -> bool:
-        """Decode a frame into `updates`. Returns whether it was of use."""
+    def _take(self, frame: Frame, now: float, updates: list[Update]) -> Outcome:
+        """Decode a frame into `updates`. Returns whether it was used."""
         message = frame.message
         if message is None or now < self._confused_until:
-            return False
+            return "ignored"
         if message.id == _ADSB:
             fields = message.decode(frame.payload)
             target = target_of(message, fields)
             if target is not None:
                 self.traffic.append((target, float(fields["tslc"])))
-            return target is not None
+            return "ignored" if target is None else "used"
         if message.id == _HEARTBEAT:
             return self._heartbeat(frame, message.decode(frame.payload), now, updates)
         if not self._is_vehicles(frame, now):
-            return False
+            return "ignored"
         assert self.vehicle is not None
         handler = self._handlers.get(message.id)
         if handler is None and message.id != _COMMAND_ACK:
-            return False
+            return "ignored"
         fields = message.decode(frame.payload)
         if message.id == _COMMAND_ACK:
             if fields["target_system"] not in (0, GROUND_SYSTEM):
-                return False
+                return "ignored"
             self.acknowledged.append((fields["command"], fields["result"]))
-            return True
+            return "used"
         if not self._is_news(self.vehicle, message.id, fields.get("time_boot_ms", 0), now, updates):
-            return False
+            return "ignored"
         assert handler is not None
         for update in handler(frame, message, fields):
             if update.key in self._keys:
                 self._said.add(update.key)
                 updates.append(update)
         self.arrived[message.id] = now
-        return True
+        return "used"
 
     def _is_vehicles(self, frame: Frame, now: float) -> bool:
         """Whether the frame is the vehicle's. The first autopilot that sends becomes the vehicle."""
-        if frame.component != 1:
+        if self._wants_heartbeat or frame.component != 1:
             return False
-        if self.vehicle is None:
-            if self._wants_heartbeat or frame.system in self._not_vehicles or self._system not in (None, frame.system):
-                return False
+        if self.vehicle is None and frame.system not in self._not_vehicles and self._system in (None, frame.system):
             self._found(frame.system, now)
-        return self.vehicle is not None and frame.system == self.vehicle.system and not self._wants_heartbeat
+        return self.vehicle is not None and frame.system == self.vehicle.system
 
     def _found(self, system: int, now: float) -> Vehicle:
         self.vehicle = Vehicle(system, now)
         self.arrived.clear()
         self.acknowledged.clear()
         self._last_ms.clear()
-        self._frozen = False
         return self.vehicle
 
     def _is_news(self, vehicle: Vehicle, message: int, boot_ms: int, now: float, updates: list[Update]) -> bool:
@@ -455,16 +454,16 @@ class Decoder:
                 return False
             least_ms = min(ahead_ms, least_ms + (now - vehicle.ahead_at) * DRIFT_MS_PER_S)
             vehicle.ahead_ms, vehicle.ahead_at, vehicle.late = least_ms, now, ahead_ms > least_ms + LATE_MS
-            if boot_ms <= self._last_ms.get(message, 0):
+            if boot_ms <= self._last_ms[message]:
                 self.counts["late or repeated"] += 1
                 return False
             self._last_ms[message] = boot_ms
             if boot_ms > vehicle.boot_ms:
                 vehicle.boot_ms, vehicle.boot_at = boot_ms, now
-                self._frozen = False
+                vehicle.frozen = False
         if vehicle.late:
             self.counts["late or repeated"] += 1
-        return not self._frozen and not vehicle.late
+        return not vehicle.frozen and not vehicle.late
 
     def _restart(self, system: int, now: float, updates: list[Update]) -> None:
         self.counts["restarts"] += 1
@@ -480,20 +479,20 @@ class Decoder:
 
     # -- the vehicle's state -------------------------------------------------------------------------------------------
 
-    def _heartbeat(self, frame: Frame, fields: Fields, now: float, updates: list[Update]) -> bool:
+    def _heartbeat(self, frame: Frame, fields: Fields, now: float, updates: list[Update]) -> Outcome:
         kind, autopilot = fields["type"], fields["autopilot"]
         if frame.component != 1 or autopilot == modes.NO_AUTOPILOT or kind in modes.NOT_VEHICLES:
             if frame.component == 1 and len(self._not_vehicles) < MAX_SENDERS:
                 self._not_vehicles.add(frame.system)
-            return False
+            return "ignored"
         if self._system not in (None, frame.system):
-            return False
+            return "ignored"
         vehicle = self.vehicle
         if vehicle is not None and vehicle.system != frame.system:
             if vehicle.heartbeat_at is not None:
                 self._other, self._other_at = frame.system, now
                 self.counts["other vehicles"] += 1
-                return False
+                return "ignored"
             updates += self._fail_all(LOST)  # they came from something that sends no heartbeats
             vehicle = None
         if vehicle is None:
@@ -501,15 +500,15 @@ class Decoder:
         self._wants_heartbeat = False
         vehicle.heartbeat_at = now
         if vehicle.late:
-            return True  # what it says may no longer be true
+            return "used"  # what it says may no longer be true
         vehicle.version = frame.version
         vehicle.kind, vehicle.autopilot, vehicle.status = kind, autopilot, fields["system_status"]
         vehicle.armed = bool(fields["base_mode"] & _ARMED)
         vehicle.mode = modes.mode_name(autopilot, kind, fields["custom_mode"])
-        if not self._frozen:
+        if not vehicle.frozen:
             self._said.update(("MAVSTATE", "MAVMODE"))
             updates += Update("MAVSTATE", vehicle.state), Update("MAVMODE", vehicle.mode)
-        return True
+        return "used"
 
     def _sys_status(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
         present, enabled, healthy = (
@@ -546,12 +545,11 @@ class Decoder:
     def _statustext(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
         identifier, part, text = fields["id"], fields["chunk_seq"], fields["text"]
         if identifier:
-            before, last, begun = self._text
-            if part:
-                if (before, last) != (identifier, part - 1):
-                    return  # a part is missing
-                text = begun + text
-            self._text = identifier, part, text[:MAX_TEXT]
+            begun = self._text.get((identifier, part - 1)) if part else ""
+            if begun is None:
+                return  # a part is missing
+            text = begun + text
+            self._text = {(identifier, part): text[:MAX_TEXT]}
         text = "".join(character if character.isprintable() else " " for character in text[:MAX_TEXT]).strip()
         if text:
             yield Update("MAVMSG", text)

@@ -93,12 +93,12 @@ class Decoder:
         self._levelled_at = self._other_levelled_at = NEVER  # when the attitude was last known, by format
         self._began_at: float | None = None  # when the first frame came
         self._height: str | None = None  # the key of the geometric altitude, once it is known
-        self._gps = self._stratux_gps = True
+        self._stratux_gps = True
         self._time, self._time_since = -1, NEVER
         self._lost = ""  # why there is no position, as far as heartbeats tell
         self._placed: bool | None = None  # None: nothing said yet
         self._placed_at = NEVER
-        self._estimated = False
+        self._estimated: bool  # from the first position on
 
     @property
     def trouble(self) -> str:
@@ -182,7 +182,6 @@ class Decoder:
             self._time, self._time_since = said.seconds, now
             if self._lost == STUCK:
                 self._lost = ""
-        self._gps = said.gps_valid
         if not said.gps_valid:
             yield from self._lose(NO_FIX)
             yield Update("GPS_FIX_TYPE", 1)

@@ -90,10 +90,68 @@ def test_what_cannot_be_true_is_left_out(field: int, text: str) -> None:
         "MSG," + ",1" * 20,
         "MSG,3,1,1,40621D",
         "MSG,3,1,1,000000" + "," * 17,
+        "MSG,0,1,1,40621D" + "," * 17,
+        "MSG,9,1,1,40621D" + "," * 17,
+        "MSG,3,1,1,40621D" + "," * 16,
+        "STA,3,1,1,40621D" + "," * 17,
     ],
 )
 def test_lines_that_are_refused(line: str) -> None:
     assert read_sbs(line) is None
+
+
+@pytest.mark.parametrize("kind", "12345678")
+def test_all_kinds_of_messages_are_read_and_later_versions_may_have_more_fields(kind: str) -> None:
+    for more in ("", ",9", ",9,9"):
+        target = read_sbs(f"MSG,{kind}" + WHOLE[5:] + more)
+        assert target is not None
+        assert (target.altitude_ft, target.squawk) == (1000.0, "7000")
+
+
+def test_a_number_that_is_none_makes_the_others_suspect() -> None:
+    for field in (11, 12, 13, 14, 15, 16):
+        fields = WHOLE.split(",")
+        fields[field] = "7x"
+        target = read_sbs(",".join(fields))
+        assert target is not None
+        assert known(target).keys() == {"address", "callsign", "squawk", "on_ground"}
+
+
+@pytest.mark.parametrize(("text", "flag"), [("-1", True), ("1", True), ("0", False), ("", None), ("2", None)])
+def test_flags(text: str, flag: bool | None) -> None:
+    fields = WHOLE.split(",")
+    fields[19] = fields[21] = text
+    target = read_sbs(",".join(fields))
+    assert target is not None
+    assert (target.emergency, target.on_ground) == (flag, flag)
+
+
+def test_a_number_may_have_thirty_characters() -> None:
+    for text, altitude in (("1000." + "0" * 25, 1000.0), ("1000." + "0" * 26, None)):
+        fields = WHOLE.split(",")
+        fields[11] = text
+        target = read_sbs(",".join(fields))
+        assert target is not None
+        assert target.altitude_ft == altitude
+
+
+@pytest.mark.parametrize("kind", ["SEL", "ID", "AIR", "STA", "CLK"])
+def test_lines_of_no_interest_are_ignored(kind: str) -> None:
+    decoder = Decoder()
+    assert decoder.feed(f"{kind},,5,1\n \n".encode()) == []
+    assert (decoder.counts["ignored"], decoder.counts["received"], decoder.refused) == (1, 1, "")
+
+
+def test_what_is_refused_is_shown() -> None:
+    decoder = Decoder()
+    for length, why in ((1_000_000, "malformed"), (1_000_001, "too long")):
+        decoder.feed(b"x" * length + b"\n")
+        assert decoder.refused == f"{why}: {b'x' * 80!r}"
+    decoder.feed(b"STA,\xff\n")
+    assert decoder.counts["malformed"] == 2
+    decoder.feed(LINE[:9])
+    decoder.interrupt()
+    assert len(decoder.feed(LINE)) == 1
 
 
 def test_zero_zero_is_no_position() -> None:
@@ -159,6 +217,44 @@ def test_both_dialects_of_the_file_are_read() -> None:
     }
     assert (new.target.address, new.target.address_type) == (0xABCDEF, TISB_TRACK)
     assert (new.target.on_ground, new.target.altitude_ft, new.target.emergency) == (True, None, False)
+    assert (new.age_s, new.position_age_s) == (1.0, 1.0)
+    (line,) = Decoder().feed(LINE)
+    assert (line.age_s, line.position_age_s, line.whole) == (0.0, 0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("more", "name", "value"),
+    [
+        ({"alt_baro": 1000}, "altitude_ft", 1000.0),
+        ({"alt_baro": 1000}, "on_ground", False),
+        ({"gs": 50}, "ground_speed_kt", 50.0),
+        ({"baro_rate": 640}, "vertical_speed_fpm", 640.0),
+        ({"altitude": True}, "altitude_ft", None),
+        ({"altitude": "1500"}, "altitude_ft", 1500.0),
+        ({"lat": 0.0, "lon": 0.0}, "lat", None),
+        ({"lon": None}, "lat", None),
+        ({"lat": 91}, "lon", None),
+        ({"flight": None}, "callsign", None),
+        ({"squawk": 7000}, "squawk", "7000"),
+        ({"squawk": None}, "squawk", None),
+        ({"emergency": "general"}, "emergency", True),
+        ({"emergency": True}, "emergency", None),
+        ({}, "emergency", None),
+        ({"hex": " 4840d6 "}, "address", 0x4840D6),
+    ],
+)
+def test_a_field_of_the_file(more: dict[str, Any], name: str, value: object) -> None:
+    (said,) = read_aircraft(file({**OLD, **more})) or []
+    assert getattr(said.target, name) == value
+
+
+def test_aircraft_whose_age_is_not_said_are_heard_now() -> None:
+    (said,) = read_aircraft(file({"hex": "4840d6", "lat": 1, "lon": 1})) or []
+    assert (said.age_s, said.position_age_s, said.target.lat) == (0.0, 0.0, 1.0)
+
+
+def test_a_file_may_have_two_thousand_aircraft() -> None:
+    assert len(read_aircraft(file(*[OLD] * 2001)) or []) == 2000
 
 
 @pytest.mark.parametrize(
@@ -180,6 +276,7 @@ def test_aircraft_that_are_left_out(aircraft: Any) -> None:
 def test_an_old_position_in_the_file_is_none() -> None:
     (said,) = read_aircraft(file({**OLD, "seen_pos": 500})) or []
     assert said.target.lat is None
+    assert said.position_age_s == 0.0
 
 
 @pytest.mark.parametrize(

@@ -500,6 +500,9 @@ def test_after_lost_bytes_the_rest_of_a_frame_is_not_read() -> None:
     decoder.feed(whole[:-5])
     decoder.interrupt()
     assert decoder.feed(whole[-5:]) == []
+    assert decoder.refused == ""
+    decoder.feed(attitude(5)[:-1] + b"\0" + heartbeat())
+    assert decoder.refused.startswith("bad checksum: fd 08")
     assert "ROLL" in latest(decoder.feed(attitude(6)))
 
 

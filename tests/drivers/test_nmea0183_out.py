@@ -97,6 +97,7 @@ def test_a_sentence_is_framed_as_in_the_manuals() -> None:
     for byte in body:
         total ^= byte
     assert int(checksum, 16) == total
+    assert MAX_SENTENCE == 82
     assert data.endswith(b"\r\n")
 
 
@@ -117,6 +118,30 @@ def test_a_sentence_is_framed_as_in_the_manuals() -> None:
     ],
 )
 def test_sentences_match_the_database(bench: Bench, kind: str, text: str) -> None:
+    assert bench.say(kind) == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "values", "text"),
+    [
+        ("GLL", {"LAT": -0.0, "LONG": -0.5}, "GLL,0000.0000,N,00030.0000,W,120000,A,A"),
+        ("GLL", {"LAT": -33.99999999, "LONG": 179.999999}, "GLL,3400.0000,S,17959.9999,E,120000,A,A"),
+        ("GSA", {"GPS_FIX_TYPE": 2}, "GSA,A,2,,,,,,,,,,,,,,,"),
+        ("GSA", {"GPS_FIX_TYPE": 5}, "GSA,A,3,,,,,,,,,,,,,,,"),
+        ("HDM", {"HEAD": 359.96}, "HDM,000.0,M"),
+        ("HDM", {"HEAD": 0.04}, "HDM,000.0,M"),
+        ("HDT", {"TRACK": 2.0, "TRACKM": 358.0, "HEAD": 359.0}, "HDT,003.0,T"),
+        ("HDG", {"TRACK": 355.0, "TRACKM": 7.5}, "HDG,078.0,,,012.5,W"),
+        ("HDG", {"TRACK": 7.5, "TRACKM": 7.5}, "HDG,078.0,,,000.0,E"),
+        ("BOD", {"COURSE": 358.0}, "BOD,001.1,T,358.0,M,MUNICH,"),
+        ("ZDA", {"TIMEZ": "23:59:60"}, "ZDA,235960,,,,,"),
+        ("ZDA", {"TIMEZ": "24:00:00"}, "ZDA,,,,,,"),
+        ("GLL", {"TIMEZ": "12:60:00"}, "GLL,4807.0380,N,01131.0000,E,,A,A"),
+        ("GLL", {"TIMEZ": "12:00:61"}, "GLL,4807.0380,N,01131.0000,E,,A,A"),
+    ],
+)
+def test_numbers_at_the_ends_of_their_ranges(bench: Bench, kind: str, values: dict[str, Any], text: str) -> None:
+    bench.write(**values)
     assert bench.say(kind) == text
 
 
@@ -150,12 +175,28 @@ def test_the_needle_replaces_a_missing_cross_track_error_if_its_scale_is_known()
         bench.db.item("XTRACK").fail("no sender")
         bench.write(CDI=-0.25)  # fly left: it is right of the track
         assert bench.say("XTE").split(",")[3:5] == [field, "L" if field else ""]
+        bench.write(XTRACK=-0.4)
+        assert bench.say("XTE").split(",")[3:5] == ["0.40", "R"]
 
 
 def test_a_large_error_and_a_long_distance_are_clamped_to_the_fields(bench: Bench) -> None:
     bench.write(XTRACK=-40.0, WPLAT=-48.0)
     rmb = bench.say("RMB").split(",")
     assert (rmb[2], rmb[3], rmb[10]) == ("9.99", "R", "999.9")
+
+
+@pytest.mark.parametrize(
+    ("speed", "track", "closing"), [(122.4, 84.4, 121.9), (122.4, 149.8, 61.2), (122.4, 270.0, 0.0), (0.0, 90.0, 0.0)]
+)
+def test_the_closing_speed_is_the_part_towards_the_waypoint(
+    bench: Bench, speed: float, track: float, closing: float
+) -> None:
+    bench.write(GS=speed, TRACK=track)
+    assert float(bench.say("RMB").split(",")[12]) == pytest.approx(closing, abs=0.1)
+    for key in ("GS", "TRACK"):
+        bench.db.item(key).fail("unknown")
+        assert bench.say("RMB").split(",")[12] == ""
+        bench.write(GS=speed)
 
 
 def test_the_waypoint_is_reached_within_the_circle_or_abeam(bench: Bench) -> None:
@@ -167,15 +208,50 @@ def test_the_waypoint_is_reached_within_the_circle_or_abeam(bench: Bench) -> Non
     assert bench.say("APB").split(",")[6:8] == ["V", "A"]
 
 
+@pytest.mark.parametrize(
+    ("arrival", "miles", "arrived"),
+    [({}, 0.29, "A"), ({}, 0.31, "V"), ({"arrival": 1.5}, 1.49, "A"), ({"arrival": 1.5}, 1.51, "V")],
+)
+def test_the_size_of_the_circle(arrival: dict[str, Any], miles: float, arrived: str) -> None:
+    bench = Bench(**arrival)
+    bench.write(WPLAT=FLYING["LAT"] + miles / 60.04, WPLON=FLYING["LONG"], COURSE=0.0)
+    assert bench.say("RMB").split(",")[13] == bench.say("APB").split(",")[6] == arrived
+
+
+@pytest.mark.parametrize(("course", "passed"), [(340.0, "V"), (329.0, "A"), (140.0, "V"), (152.0, "A")])
+def test_abeam_is_told_by_the_magnetic_course(bench: Bench, course: float, passed: str) -> None:
+    bench.write(TRACK=90.0, TRACKM=60.0, COURSE=course)  # the waypoint is in the east, at 060 magnetic
+    assert bench.say("APB").split(",")[7] == passed
+    for key in ("TRACKM", "TRACK"):
+        bench.db.item(key).fail("unknown")
+        assert bench.say("APB").split(",")[7] == "V"
+
+
 def test_a_bearing_without_a_variation_is_true_or_from_the_navigator(bench: Bench) -> None:
     bench.db.item("TRACKM").fail("unknown")
     assert bench.say("APB").split(",")[12] == "T"
-    bench.write(WPHEAD="086")
-    assert bench.say("APB").split(",")[11:13] == ["086.0", "M"]
+    for said, bearing in (("086", "086.0"), ("360", "000.0"), ("0", "000.0")):
+        bench.write(WPHEAD=said)
+        bench.clock.now += 10.0
+        bench.write(**{key: value for key, value in FLYING.items() if key not in ("TRACKM", "WPHEAD")})
+        assert bench.say("APB").split(",")[11:15] == [bearing, "M"] * 2, "it holds as long as the waypoint"
+    for nonsense in ("361", "N", "", "-86", "8.6", "\u0663"):
+        bench.write(WPHEAD=nonsense)
+        assert bench.say("APB").split(",")[12] == "T"
+
+
+def test_a_course_may_be_followed_without_a_waypoint(bench: Bench) -> None:
+    for key in ("WPLAT", "WPLON"):
+        bench.db.item(key).fail("none")
+        assert bench.say("APB").split(",")[6:15] == ["V", "V", "080.0", "M", "MUNICH", "", "", "", ""]
+        bench.write(WPHEAD="086")
+        assert bench.say("APB").split(",")[11:13] == ["086.0", "M"]
+        bench.write(WPHEAD="", WPLAT=FLYING["WPLAT"])
 
 
 @pytest.mark.parametrize(
-    ("name", "sent"), [("a,b*c$d", "abcd"), ("TOOLONGNAME", "TOOLON"), ("Zürich", "Zrich"), ("", "")]
+    ("name", "sent"),
+    [("a,b*c$d", "abcd"), ("TOOLONGNAME", "TOOLON"), ("Zürich", "Zrich"), ("", ""), (" A  B ! ", "A  B")],
 )
 def test_a_name_cannot_break_a_sentence(bench: Bench, name: str, sent: str) -> None:
     bench.write(WPNAME=name)
@@ -200,9 +276,14 @@ def test_the_date_comes_from_the_computer_only_if_its_clock_agrees_with_the_gps(
     bench.utc = datetime(2025, 12, 31, 23, 59, 58, tzinfo=UTC)
     bench.write(TIMEZ="00:00:01")
     assert bench.say("RMC").split(",")[9] == "010126"
-    for seconds, date in ((-11, ""), (-10, "010126"), (10, "010126"), (11, "")):
-        bench.utc = datetime(2026, 1, 1, 0, 0, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-        assert bench.say("RMC").split(",")[9] == date
+    for hour, minute, second in ((0, 0, 1), (10, 17, 43), (23, 59, 59)):
+        bench.write(TIMEZ=f"{hour:02}:{minute:02}:{second:02}")
+        for seconds, date in ((-11, ""), (-10, "010126"), (10, "010126"), (11, "")):
+            bench.utc = datetime(2026, 1, 1, hour, minute, second, tzinfo=UTC) + timedelta(seconds=seconds)
+            assert bench.say("RMC").split(",")[9] == date
+    bench.db.item("TIMEZ").fail("unknown")
+    assert bench.say("RMC").startswith("RMC,,A,")
+    assert bench.say("RMC").split(",")[9] == ""
 
 
 # -- void sentences ----------------------------------------------------------------------------------------------------
@@ -215,8 +296,45 @@ SPOILED: dict[str, Callable[[Bench, str], object]] = {
 NEEDED = [
     *[(kind, key) for kind in ("RMC", "GGA", "GLL", "VTG", "RMB") for key in ("LAT", "LONG", "GPS_FIX_TYPE")],
     *[("VTG", "GS"), ("RMB", "XTRACK"), ("RMB", "WPLAT"), ("RMB", "WPLON")],
-    *[("APB", "XTRACK"), ("APB", "COURSE"), ("XTE", "XTRACK")],
+    *[("APB", "XTRACK"), ("APB", "COURSE"), ("XTE", "XTRACK"), ("APB", "LAT"), ("XTE", "LAT")],
 ]
+#: What is sent if nothing is good: as many fields as ever, and no number.
+VOID = {
+    "RMC": "RMC,,V,,,,,,,,,,N",
+    "GGA": "GGA,,,,,,0,,,,M,,M,,",
+    "GLL": "GLL,,,,,,V,N",
+    "VTG": "VTG,,T,,M,,N,,K,N",
+    "GSA": "GSA,A,1,,,,,,,,,,,,,,,",
+    "ZDA": "ZDA,,,,,,",
+    "RMB": "RMB,V,,,,,,,,,,,,V,N",
+    "APB": "APB,V,V,,,N,V,V,,,,,,,,N",
+    "XTE": "XTE,V,V,,,N,N",
+    "BOD": "BOD,,T,,M,,",
+    "HDG": "HDG,,,,,",
+    "HDM": "HDM,,M",
+    "HDT": "HDT,,T",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_void_sentence_has_no_numbers(bench: Bench, kind: str) -> None:
+    full = bench.say(kind)
+    for key in FLYING:
+        bench.db.item(key).fail("broken", "gps")
+    assert bench.say(kind) == VOID[kind]
+    assert not bench.talker.sentence(kind)[1]
+    assert full.count(",") == VOID[kind].count(",")
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [*(("BOD", key) for key in ("COURSE", "XTRACK", "LAT")), ("HDT", "TRACKM"), ("ZDA", "TIMEZ"), ("GSA", "LAT")],
+)
+def test_without_what_it_is_about_a_sentence_is_void(bench: Bench, kind: str, key: str) -> None:
+    assert bench.talker.sentence(kind)[1]
+    bench.db.item(key).fail("broken", "gps")
+    assert bench.say(kind) == VOID[kind]
+    assert not bench.talker.sentence(kind)[1]
 
 
 @pytest.mark.parametrize("how", SPOILED)
@@ -265,6 +383,12 @@ def test_only_the_part_that_is_not_good_is_left_out(bench: Bench) -> None:
     bench.db.item("TRACK").fail("standing", "gps")
     assert bench.say("GGA") == "GGA,120000,4807.0380,N,01131.0000,E,1,08,,,M,,M,,"
     assert bench.say("RMC") == "RMC,120000,A,4807.0380,N,01131.0000,E,122.4,,210725,,,A"
+    assert bench.say("VTG") == "VTG,,T,081.3,M,122.4,N,226.7,K,A"
+    assert bench.say("HDG") == "HDG,078.0,,,,"
+    assert bench.say("BOD") == "BOD,,T,080.0,M,MUNICH,"
+    bench.db.item("GPS_ELLIPSOID_ALT").fail("unknown", "gps")
+    bench.write(TALT=1789.4)
+    assert bench.say("GGA") == "GGA,120000,4807.0380,N,01131.0000,E,1,08,,545.4,M,,M,,"
 
 
 def test_simulated_values_never_pass_for_real_ones_unless_configured() -> None:

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fixgw import database
-from fixgw.database import BAD, Database
+from fixgw.database import BAD, FAIL, Database
 from fixgw.drivers.links import child
 from fixgw.drivers.rtl_433 import Plugin, RtlOptions
 from fixgw.drivers.rtl_433.protocol import MAX_LINE, MAX_SEEN, Decoder, Field, Sensor
@@ -130,11 +130,90 @@ def test_old_output_is_decoded_and_not_published(db: Database) -> None:
     assert tyres.counts["used"] == 1
 
 
+@pytest.mark.parametrize(
+    ("field", "sent", "value"),
+    [
+        ({}, 2, 2.0),
+        ({"scale": 0.5, "offset": 3.0}, 4.0, 5.0),
+        ({"digits": 0}, 2.6, 3.0),
+        ({"digits": 1}, 2.345, 2.3),
+        ({"threshold": 2.0, "scale": 9.0, "type": "bool", "into": "bool"}, 2.0, False),
+        ({"threshold": 2.0, "type": "bool", "into": "bool"}, 2.1, True),
+        ({"threshold": 2.0}, 2.1, 1.0),
+        ({"type": "int", "into": "int"}, 2.6, 2),
+        ({"type": "int"}, 2.6, 2.0),
+        ({"type": "bool"}, 0.5, 1.0),
+        ({"type": "int", "into": "str"}, 2.6, "2"),
+        ({"into": "str"}, 2, "2.0"),
+        ({"type": "string", "into": "float"}, 2, 2.0),
+        ({"scale": 1e300}, 1e14, None),
+    ],
+)
+def test_how_a_number_becomes_a_value(field: dict[str, Any], sent: float, value: object) -> None:
+    found = Field("TIREP1", "pressure_kPa", **field).convert(sent)
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_a_value_that_is_none_fails_its_key_once_it_had_one() -> None:
+    clock = Clock()
+    decoder = Decoder(clock, [Sensor("1", 60, [Field("TIREP1", "kPa"), Field("TIRET1", "C", wrong="in kelvin")])])
+
+    def says(**fields: Any) -> list[Update]:
+        return decoder.feed(json.dumps({"id": 1, "protocol": 60, **fields}).encode() + b"\n")
+
+    assert says(kPa="low") == []
+    assert decoder.missing == {"1": "C"}
+    clock.now += 5.0
+    assert says(kPa=100, C=300) == [Update("TIREP1", 100.0), Update("TIRET1", 300.0, BAD, "in kelvin")]
+    assert decoder.missing == {}
+    assert decoder.heard == {"1": clock.now}
+    for nonsense, reason in (("x" * 99, repr("x" * 60)), (None, "'None'"), (-1e15, "'-1000000000000000.0'")):
+        assert says(kPa=nonsense) == [Update("TIREP1", None, FAIL, f"the sensor sends {reason}")]
+    assert says(kPa=9e14) == [Update("TIREP1", 9e14)]
+    assert decoder.counts["absurd values"] == 4
+    assert says() == []
+    assert decoder.missing == {"1": "kPa, C"}
+    assert decoder.counts["used"] == 7
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"id":true,"protocol":1}', b'{"id":[1],"protocol":1}', b'{"id":1}', b'{"time":"x"}']
+)
+def test_a_line_without_an_id_and_a_decoder_is_of_no_sensor(line: bytes) -> None:
+    decoder = Decoder(Clock(), [])
+    decoder.feed(line + b"\n \n")
+    assert (decoder.counts["received"], decoder.counts["ignored"], decoder.seen) == (1, 1, {})
+
+
+def test_the_status_shows_what_may_be_a_tyre_the_latest_last() -> None:
+    decoder = Decoder(Clock(), [])
+    for number in (*range(21), 1):
+        said = {"protocol": 1, "model": "m", "id": number, "battery_ok": 1, "temperature_C": 20, "rssi": 3}
+        decoder.feed(json.dumps({**said, "pressure_x": "y" * 300}).encode() + b"\n")
+    assert [*decoder.seen] == [f"m {number} (decoder 1)" for number in (*range(2, 21), 1)]
+    shown = decoder.seen["m 1 (decoder 1)"]
+    assert shown.startswith("battery_ok 1, temperature_C 20, pressure_x yyy")
+    assert len(shown) == 200
+    decoder.feed(b'{"protocol":1,"id":"%b","model":"%b"}\n' % (b"i" * 99, b"m" * 99))
+    assert [*decoder.seen][-1] == f"{'m' * 60} {'i' * 60} (decoder 1)"
+
+
+def test_what_is_refused_is_shown() -> None:
+    decoder = Decoder(Clock(), [])
+    for length, why in ((8192, "malformed"), (8193, "too long")):
+        decoder.feed(b"x" * length + b"\n")
+        assert decoder.refused == f"{why}: {b'x' * 200!r}"
+    decoder.feed(b'{"id":')
+    decoder.reopen()
+    decoder.feed(GM)
+    assert decoder.counts["ignored"] == 1
+
+
 def test_everything_is_bounded() -> None:
     decoder = Decoder(Clock(), [])
     for number in range(100):
         decoder.feed(b'{"protocol":1,"model":"%b","id":%d}\n' % (b"x" * 500, number))
-    assert len(decoder.seen) == MAX_SEEN
+    assert len(decoder.seen) == MAX_SEEN == 20
     assert all(len(name) < 160 for name in decoder.seen)
     for _ in range(10):
         decoder.feed(b"x" * MAX_LINE)

@@ -32,14 +32,13 @@ from fixgw.drivers.gdl90 import (
 from fixgw.drivers.stratux import Plugin
 from fixgw.drivers.stratux.protocol import (
     ESTIMATED,
-    HEARTBEAT_PATIENCE_S,
-    IDENTITY_PATIENCE_S,
+    HEIGHT,
     KEYS,
     NO_FIX,
     NO_HEARTBEAT,
+    NOT_A_TRACK,
     NOT_KNOWN,
-    POSITION_PATIENCE_S,
-    PREFERENCE_S,
+    POSITION,
     STUCK,
     STUCK_AFTER_S,
     Decoder,
@@ -51,6 +50,7 @@ from fixgw.hw_sim.bench.network import UdpBench
 from fixgw.hw_sim.bench.wired import SerialBench
 from fixgw.hw_sim.devices.stratux import Stratux
 from fixgw.kit import traffic
+from fixgw.kit.place import NOWHERE
 from fixgw.kit.update import Update
 from fixgw.world import World
 
@@ -234,9 +234,9 @@ def test_a_position_needs_a_heartbeat_that_vouches_for_it() -> None:
 def test_without_a_heartbeat_the_position_fails_within_its_patience_and_attitude_does_not() -> None:
     talk = Talk()
     talk.say(BEAT, HERE, LEVEL)
-    assert talk.wait(HEARTBEAT_PATIENCE_S - 0.1) == {}
+    assert talk.wait(3.0) == {}
     talk.say(HERE, LEVEL)
-    talk.wait(0.2)
+    talk.wait(0.1)
     assert talk.value("LAT") == "failed"
     assert talk.keys["LAT"].reason == NO_HEARTBEAT
     assert talk.say(HERE) == {}
@@ -249,10 +249,24 @@ def test_without_a_heartbeat_the_position_fails_within_its_patience_and_attitude
 
 def test_a_receiver_that_never_sends_heartbeats_has_no_position() -> None:
     talk = Talk()
+    assert talk.wait(10.0) == {}
+    assert talk.decoder.trouble == "", "nothing has come"
     talk.say(LEVEL)
-    talk.wait(HEARTBEAT_PATIENCE_S + 0.1)
+    assert talk.decoder.trouble == NO_FIX
+    assert talk.wait(3.0) == {}
+    assert talk.wait(0.1)["LAT"] == Update("LAT", None, FAIL, NO_HEARTBEAT)
     assert talk.decoder.trouble == NO_HEARTBEAT
     assert talk.say(HERE) == {}
+
+
+def test_a_receiver_without_a_fix_that_falls_silent_has_no_heartbeat_either() -> None:
+    talk = Talk()
+    assert talk.say(BEAT._replace(gps_valid=False))["LAT"].reason == NO_FIX
+    assert talk.say(BEAT._replace(gps_valid=False)).keys() == {"GPS_FIX_TYPE"}, "once"
+    talk.wait(3.1)
+    assert talk.decoder.trouble == talk.keys["GPS_FIX_TYPE"].reason == NO_HEARTBEAT
+    talk.say(BEAT)
+    assert talk.decoder.trouble == NO_FIX
 
 
 @pytest.mark.parametrize("stratux", [True, False])
@@ -260,6 +274,9 @@ def test_the_heartbeat_of_a_stratux_can_only_take_the_position_away(stratux: boo
     talk = Talk()
     talk.say(BEAT, StratuxHeartbeat(stratux, True), BEAT, HERE)
     assert (talk.keys.get("LAT", Update("LAT", None, FAIL)).flags == 0) == stratux
+    talk.say(StratuxHeartbeat(True, True), BEAT, HERE)
+    assert talk.keys["LAT"].flags == 0
+    assert talk.decoder.trouble == ""
 
 
 @pytest.mark.parametrize(
@@ -277,6 +294,17 @@ def test_a_report_without_a_possible_position_has_none(place: dict[str, Any]) ->
     assert talk.value("LAT") == talk.value("GS") == "failed"
     assert talk.decoder.trouble == NO_FIX
     assert talk.decoder.counts["absurd values"] == (place["lat"] is not None)
+    reasons = {0.0: NOWHERE, 91.0: "latitude 91.0 is impossible", None: NO_FIX}
+    assert talk.keys["LAT"].reason == reasons[place["lat"]]
+    fix = talk.keys["GPS_FIX_TYPE"]
+    assert fix == (Update("GPS_FIX_TYPE", 1) if place["lat"] is None else fix._replace(value=None, flags=FAIL))
+
+
+@pytest.mark.parametrize("lat", [90.0, -90.0])
+def test_the_poles_are_places(lat: float) -> None:
+    talk = Talk()
+    talk.say(BEAT, HERE._replace(lat=lat))
+    assert talk.value("LAT") == pytest.approx(lat)
 
 
 def test_a_position_that_jumps_is_doubted_until_the_receiver_stays_there() -> None:
@@ -296,8 +324,12 @@ def test_what_a_report_does_not_know_fails_and_a_heading_is_no_track() -> None:
     talk.say(BEAT, HERE._replace(ground_speed_kt=None, track_kind=None, nacp=0))
     assert {talk.value(key) for key in ("GS", "TRACK", "GPS_ACCURACY_HORIZ")} == {"failed"}
     assert talk.keys["GS"].reason == NOT_KNOWN
+    assert talk.keys["TRACK"].reason == NOT_KNOWN
     talk.say(HERE._replace(track_kind="magnetic_heading", ground_speed_kt=4094))
     assert {talk.value(key) for key in ("GS", "TRACK")} == {"failed"}
+    assert talk.keys["TRACK"].reason == NOT_A_TRACK
+    talk.say(HERE._replace(track_kind="true_heading", ground_speed_kt=4093))
+    assert (talk.value("GS"), talk.value("TRACK")) == (4093.0, "failed")
     assert "IAS" not in talk.keys
 
 
@@ -318,11 +350,19 @@ def test_the_geometric_altitude_is_what_the_identity_says() -> None:
 def test_a_receiver_without_an_identity_means_the_ellipsoid() -> None:
     talk = Talk()
     talk.say(BEAT)
-    talk.wait(IDENTITY_PATIENCE_S)
-    talk.say(BEAT, GeometricAltitude(1000, vfom_m=32766, vfom_saturated=True), HERE)
+    talk.wait(2.4)
+    height = GeometricAltitude(1000, vfom_m=32766, vfom_saturated=True)
+    talk.say(BEAT, height, HERE)
+    assert "GPS_ELLIPSOID_ALT" not in talk.keys
+    assert talk.value("GPS_FIX_TYPE") == 2
+    talk.clock.now = 1002.5
+    talk.say(height, HERE)
     assert talk.value("GPS_ELLIPSOID_ALT") == 1000.0
     assert talk.value("GPS_ACCURACY_VERTICAL") == "failed"
-    assert talk.value("GPS_FIX_TYPE") == 3
+    for later_s, fix in ((0.0, 3), (2.9, 3), (3.0, 2)):
+        talk.clock.now = 1002.5 + later_s
+        talk.say(BEAT, HERE)
+        assert talk.value("GPS_FIX_TYPE") == fix
 
 
 def test_attitude_of_a_stratux_is_preferred_to_foreflights() -> None:
@@ -330,11 +370,37 @@ def test_attitude_of_a_stratux_is_preferred_to_foreflights() -> None:
     other = AttitudeForeFlight(10.0, 20.0, 30.0, True, 104, 112)
     talk.say(LEVEL, other)
     assert [talk.value(key) for key in ("ROLL", "PITCH", "HEAD", "IAS", "TAS")] == [1.0, 2.0, 3.0, 104.0, 112.0]
-    talk.clock.now += PREFERENCE_S + 0.1
+    talk.clock.now += 1.0
+    assert talk.say(other).keys() == {"IAS", "TAS"}
+    talk.clock.now += 0.1
     talk.say(other)
     assert [talk.value(key) for key in ("ROLL", "PITCH", "HEAD")] == [10.0, 20.0, 30.0]
     talk.say(other._replace(heading_magnetic=False))
     assert talk.value("HEAD") == "failed", "a true heading is not HEAD"
+    assert talk.say(AttitudeForeFlight()).keys() == {"ROLL", "PITCH", "HEAD"}
+    assert {talk.keys[key].reason for key in ("ROLL", "PITCH", "HEAD")} == {NOT_KNOWN}
+
+
+@pytest.mark.parametrize("unknown", [{"roll_deg": None}, {"pitch_deg": None}])
+def test_half_an_attitude_is_none(unknown: dict[str, None]) -> None:
+    other = AttitudeForeFlight(10.0, 20.0, 30.0, True)
+    talk = Talk()
+    talk.say(LEVEL._replace(**unknown), other)
+    assert (talk.value("ROLL"), talk.value("PITCH")) == (10.0, 20.0)
+    talk = Talk()
+    talk.say(other._replace(**unknown), LEVEL._replace(roll_deg=None))
+    assert (talk.value("ROLL"), talk.value("PITCH")) == ("failed", 2.0)
+
+
+def test_what_an_attitude_report_says() -> None:
+    talk = Talk()
+    talk.say(AttitudeLE(-12.0, 2.5, 271.0, 10.0, -3.0, 1.2, None, 3000, -500))
+    assert {key: talk.value(key) for key in talk.keys} == pytest.approx(
+        {"ROLL": -12.0, "PITCH": 2.5, "HEAD": 271.0, "ROT": -3.0, "ANORM": 1.2, "PALT": 3000.0, "VS": -500.0}
+        | {"ALAT": -0.1736482}
+    )
+    talk.say(LEVEL)
+    assert str(talk.value("ALAT")) == "0.0", "not -0.0"
 
 
 def test_unknown_attitude_fails_and_is_never_zero() -> None:
@@ -348,6 +414,7 @@ def test_impossible_attitude_is_absurd() -> None:
     talk = Talk()
     talk._note(talk.decoder.feed(frame(bytes.fromhex("4c450101" + "0709" + "0385" + "7fff" * 5 + "ffff7fff7fff"))))
     assert talk.value("ROLL") == talk.value("PITCH") == "failed"
+    assert talk.keys["ROLL"].reason == "the receiver sends 180.1 degrees, which is impossible"
     assert talk.decoder.counts["absurd values"] == 2
 
 
@@ -361,18 +428,31 @@ def test_the_airspeed_of_an_attitude_report_is_as_configured(airspeed: str, knot
 def test_a_receiver_whose_clock_has_stopped_is_not_believed() -> None:
     talk = Talk()
     beat = BEAT._replace(utc_ok=True, seconds=5)
-    for _ in range(round(STUCK_AFTER_S)):
+    for _ in range(6):
         talk.say(beat, HERE, LEVEL)
         assert talk.value("LAT") != "failed"
-        talk.clock.now += 1.1
-    talk.say(beat, HERE, LEVEL)
-    assert {talk.value(key) for key in ("LAT", "ROLL", "PALT")} == {"failed"}
+        talk.clock.now += 1.0
+    stuck = talk.say(beat, HERE, LEVEL)
+    assert stuck == {key: Update(key, None, FAIL, STUCK) for key in KEYS}
+    assert talk.say(beat, StratuxHeartbeat(False, True)) == {}, "once"
     assert talk.decoder.trouble == STUCK
     assert talk.say(GeometricAltitude(1000), HERE, AttitudeForeFlight(1.0, 2.0, 3.0)) == {}
-    assert talk.wait(POSITION_PATIENCE_S - 0.5) == {}  # the reason stays
-    talk.say(beat._replace(seconds=6), HERE, LEVEL)
+    assert talk.wait(10.0) == {}  # the reason stays
+    assert talk.decoder.trouble == STUCK
+    talk.say(beat._replace(seconds=6), StratuxHeartbeat(True, True), HERE, LEVEL)
     assert talk.value("ROLL") == 1.0
     assert talk.decoder.trouble == ""
+
+
+def test_a_clock_that_is_not_set_may_stand_still_and_a_day_begins_at_zero() -> None:
+    for beat in (BEAT._replace(utc_ok=True, seconds=0), BEAT._replace(seconds=5)):
+        talk = Talk()
+        talk.say(beat, HERE)
+        assert talk.value("GS") == 100.0
+        for _ in range(10):
+            talk.clock.now += 1.0
+            talk.say(beat, HERE)
+        assert (talk.decoder.trouble == STUCK) is beat.utc_ok
 
 
 def test_a_clock_that_goes_on_is_believed_whether_or_not_there_is_a_position() -> None:
@@ -394,6 +474,11 @@ def test_a_report_of_an_unknown_attitude_does_not_silence_the_other_format() -> 
     talk.say(AttitudeForeFlight(10.0, 20.0, 30.0, True, 104, 112), AttitudeLE())
     talk.say(AttitudeForeFlight(11.0, 21.0, 31.0, True, 104, 112))
     assert [talk.value(key) for key in ("ROLL", "PITCH", "HEAD")] == [11.0, 21.0, 31.0]
+    talk.clock.now += 1.0
+    assert "ROLL" not in talk.say(AttitudeLE())
+    talk.clock.now += 0.1
+    talk.say(AttitudeLE())
+    assert talk.value("ROLL") == "failed"
 
 
 def test_without_a_position_there_is_no_height() -> None:
@@ -420,9 +505,10 @@ def test_a_position_that_the_receiver_estimates_is_bad() -> None:
 def test_a_position_that_is_no_longer_reported_fails_although_heartbeats_vouch_for_it() -> None:
     talk = Talk()
     talk.say(BEAT, HERE)
-    talk.wait(POSITION_PATIENCE_S - 0.5)
+    talk.wait(2.5)
     talk.say(BEAT)
-    talk.wait(0.6)
+    assert talk.wait(0.5) == {}
+    assert talk.wait(0.1).keys() == {*POSITION, *HEIGHT, "GPS_ACCURACY_VERTICAL", "GPS_FIX_TYPE"}
     assert talk.value("LAT") == talk.value("GPS_FIX_TYPE") == "failed"
     assert talk.decoder.trouble == NO_FIX
     assert talk.wait(0.5) == {}
@@ -451,6 +537,14 @@ def test_traffic_is_passed_on_with_the_message_that_it_came_in() -> None:
     assert said.address == 0x40621D
     assert message == encode(other)
     assert talk.decoder.counts["traffic"] == 1
+
+
+def test_what_is_refused_is_shown() -> None:
+    talk = Talk()
+    talk.decoder.feed(b"~" + bytes(range(60)) + b"~")
+    assert talk.decoder.refused == f"bad checksum: {bytes(range(40)).hex()}"
+    talk.decoder.feed(frame(b"\x0a\x01"))
+    assert talk.decoder.refused == "wrong length: 0a01"
 
 
 # -- the plugin --------------------------------------------------------------------------------------------------------

@@ -59,6 +59,16 @@ def test_the_battery_has_four_levels(level: int, percent: int) -> None:
     assert values(lines(LEVEL=level))["BAT_REMAINING"] == percent
 
 
+@pytest.mark.parametrize(("level", "remaining"), [(0, 0), (1, 10), (4, 100)])
+def test_what_the_shutdown_goes_by(level: int, remaining: int) -> None:
+    decoder = Decoder()
+    assert (decoder.lost, decoder.remaining, decoder.firmware, decoder.trouble) == (None, 0, "", "")
+    decoder.feed(lines(LEVEL=level, STATUS=3))
+    assert (decoder.lost, decoder.remaining) == (True, remaining)
+    decoder.feed(lines(LEVEL=3, STATUS=9, FIRMWARE=200))
+    assert (decoder.lost, decoder.remaining, decoder.firmware) == (True, remaining, "173")
+
+
 def test_running_on_battery_is_a_loss_of_supply() -> None:
     assert values(lines(STATUS=3))["POWER_FAIL"] is True
     assert values(lines(STATUS=2))["POWER_FAIL"] is False
@@ -71,12 +81,15 @@ def test_a_board_without_a_battery_gives_no_battery_voltage() -> None:
     for key in ("BAT_VOLTAGE", "BAT_REMAINING", "BAT_CHARGING"):
         assert updates[key] == Update(key, None, FAIL, "no battery")
     assert decoder.trouble == "no battery"
-    decoder.feed(lines())
+    assert decoder.feed(lines(BATTERY=499))[1].flags == FAIL
+    assert decoder.feed(lines(BATTERY=500))[1] == Update("BAT_VOLTAGE", 0.5)
     assert decoder.trouble == ""
+    assert values(lines(CHARGING=0))["BAT_CHARGING"] is False
 
 
 def test_a_level_that_the_board_does_not_know_fails() -> None:
-    assert values(lines(LEVEL=0))["BAT_REMAINING"] is None
+    (update,) = (u for u in Decoder().feed(lines(LEVEL=0)) if u.key == "BAT_REMAINING")
+    assert update == Update("BAT_REMAINING", None, FAIL, "the board does not know the charge")
     assert values(lines(LEVEL=0))["BAT_VOLTAGE"] == 3.312
 
 
@@ -85,13 +98,16 @@ def test_an_impossible_report_is_refused(change: dict[str, int]) -> None:
     decoder = Decoder()
     assert decoder.feed(lines(**change)) == []
     assert decoder.counts["absurd"] == 1
-    assert decoder.refused.startswith("absurd: 153012 251121")
+    assert decoder.refused == "absurd: " + " ".join(lines(**change).decode().split())
 
 
 def test_a_lost_line_loses_one_report() -> None:
     decoder = Decoder()
     decoder.start_report()
     assert decoder.feed(lines().partition(b"\n")[2]) == []
+    assert decoder.refused == ""
+    decoder.start_report()
+    assert decoder.refused.startswith("incomplete: 251121 5 3")
     decoder.start_report()
     assert decoder.counts["incomplete"] == 1
     assert len(decoder.feed(lines())) == 4
@@ -116,6 +132,26 @@ def test_a_stream_can_be_cut_anywhere_and_contain_echoes() -> None:
     updates = [u for byte in b"status-rpi\r\n" + lines() for u in decoder.feed(bytes((byte,)))]
     assert len(updates) == 4
     assert decoder.counts["other lines"] == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "count"),
+    [
+        (b"x" * 191 + b"PowerBack", "warnings"),
+        (b"x" * 192 + b"PowerBack", "other lines"),
+        (b"PowerBack" + b"x" * 5000, "other lines"),
+        (b"1234567890", "other lines"),
+        (b" \t", None),
+    ],
+)
+def test_other_lines(line: bytes, count: str | None) -> None:
+    for pieces in ([line], [bytes((byte,)) for byte in line]):
+        decoder = Decoder()
+        for piece in pieces:
+            decoder.feed(piece)
+        decoder.feed(b"\r\n")
+        assert {name for name, number in decoder.counts.items() if number} == ({count} if count else set())
+        assert len(decoder.feed(b"\0" + lines(MODE=6).replace(b"153012", b"123456789 "))) == 4
 
 
 @given(st.lists(st.one_of(st.binary(max_size=300), st.just(b"\n"), st.integers(0, 10**12).map(lambda n: b"%d\n" % n))))

@@ -41,6 +41,39 @@ def test_impossible_cell_readings_are_refused(voltage: bytes, charge: bytes) -> 
     assert protocol.battery(voltage, charge) is None
 
 
+@pytest.mark.parametrize(
+    ("voltage", "charge", "state"),
+    [
+        (0x6400, 0, (2.0, 0.0)),
+        (0x63FF, 0, None),
+        (0xFA00, 0, (5.0, 0.0)),
+        (0xFA01, 0, None),
+        (0xCD00, 0x8200, (4.1, 100.0)),  # 130 %
+        (0xCD00, 0x8201, None),
+    ],
+)
+def test_what_a_lithium_cell_can_have(voltage: int, charge: int, state: tuple[float, float] | None) -> None:
+    assert protocol.battery(voltage.to_bytes(2), charge.to_bytes(2)) == state
+
+
+@pytest.mark.parametrize(("voltage", "charge"), [(b"\xcd", b"\x5f\x80"), (b"\xcd\0", b"\x5f"), (b"\xcd\0\0", b"\0\0")])
+def test_half_a_register_is_none(voltage: bytes, charge: bytes) -> None:
+    assert protocol.battery(voltage, charge) is None
+
+
+@pytest.mark.parametrize(
+    ("percent", "lost", "charging"),
+    [(98.9, False, True), (99.0, False, False), (98.9, True, False), (100.0, True, False)],
+)
+def test_with_supply_a_battery_that_is_not_full_is_charged(percent: float, lost: bool, charging: bool) -> None:
+    assert {update.key: update.value for update in protocol.updates(4.1, percent, lost)} == {
+        "BAT_VOLTAGE": 4.1,
+        "BAT_REMAINING": round(percent),
+        "BAT_CHARGING": charging,
+        "POWER_FAIL": lost,
+    }
+
+
 @given(st.binary(max_size=3), st.binary(max_size=3))
 def test_no_register_contents_raise(voltage: bytes, charge: bytes) -> None:
     found = protocol.battery(voltage, charge)

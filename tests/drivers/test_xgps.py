@@ -20,7 +20,7 @@ from fixgw.drivers.efb_text import (
     traffic_line,
 )
 from fixgw.drivers.xgps import Plugin
-from fixgw.drivers.xgps.protocol import KEYS, NO_POSITION, POSITION_PATIENCE_S, Decoder
+from fixgw.drivers.xgps.protocol import KEYS, NO_POSITION, POSITION, Decoder
 from fixgw.hw_sim.bench.base import packaged_database
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
@@ -113,6 +113,29 @@ def test_position_and_attitude(clock: Clock) -> None:
         "HEAD": pytest.approx(190.2),
     }
     assert "HEAD" not in told(Decoder(clock), XPLANE), "a true heading is not HEAD"
+    assert told(decoder, b"XATTa,355,0,0", b"XGPSa,1,1,0,-1,0").items() >= {("HEAD", 5.0), ("TRACK", 359.0)}
+    assert told(decoder, b"XATTa,360,90,180", b"XGPSa,180,-90,0,360,0").items() >= {
+        *(("HEAD", 10.0), ("PITCH", 90.0), ("ROLL", 180.0), ("TRACK", 0.0), ("LAT", -90.0), ("LONG", 180.0))
+    }
+
+
+def test_other_aircraft_are_passed_on_if_they_are_somewhere(clock: Clock) -> None:
+    heard: list[Traffic] = []
+    decoder = Decoder(clock, traffic=heard.append)
+    for place in (b"0,0", b"91,5", b"0,5"):
+        assert told(decoder, b"XTRAFFICa,5,%b,3,4,1,5,6,x" % place) == {}
+    assert [(said.address, said.lat, said.lon) for said in heard] == [(5, 0.0, 5.0)]
+    assert decoder.counts["traffic"] == 3
+
+
+def test_what_is_refused_is_shown(clock: Clock) -> None:
+    decoder = Decoder(clock)
+    told(decoder, b" \0\r")
+    assert (decoder.counts["received"], decoder.refused) == (0, "")
+    for length, why in ((MAX_LINE_BYTES, "malformed"), (MAX_LINE_BYTES + 1, "too long")):
+        told(decoder, b"x" * length)
+        assert decoder.refused == f"{why}: {b'x' * 80!r}"
+    assert decoder.trouble == ""
 
 
 @pytest.mark.parametrize(
@@ -124,28 +147,34 @@ def test_position_and_attitude(clock: Clock) -> None:
         b"XGPSa,1,2,99999999,0,0",
         b"XGPSa,1,2,3,720,0",
         b"XGPSa,1,2,3,4,-5",
+        b"XGPSa,1,2,3,4,1029",
+        b"XGPSa,1,2,-610,4,5",
+        b"XGPSa,1,2,3,-361,5",
     ],
 )
 def test_an_impossible_position_fails_as_a_whole(clock: Clock, line: bytes) -> None:
     decoder = Decoder(clock)
-    assert set(told(decoder, line).values()) == {"failed"}
+    assert told(decoder, line) == dict.fromkeys(("LAT", "LONG", "TALT", "TRACK", "GS", "GPS_FIX_TYPE"), "failed")
+    clock.now += 10.0
+    assert decoder.tick() == [], "there was none"
     assert decoder.counts["absurd values"] == 1
 
 
-def test_an_impossible_attitude_fails_as_a_whole(clock: Clock) -> None:
+@pytest.mark.parametrize("line", [b"XATTa,1,91,3", b"XATTa,1,-91,3", b"XATTa,1,2,-181", b"XATTa,361,2,3"])
+def test_an_impossible_attitude_fails_as_a_whole(clock: Clock, line: bytes) -> None:
     decoder = Decoder(clock)
-    assert told(decoder, b"XATTa,1,91,3") == dict.fromkeys(("ROLL", "PITCH", "HEAD"), "failed")
+    assert told(decoder, line) == dict.fromkeys(("ROLL", "PITCH", "HEAD"), "failed")
 
 
 def test_a_position_that_stops_fails_although_attitude_still_comes(clock: Clock) -> None:
     decoder = Decoder(clock)
     told(decoder, GPS)
-    clock.now += POSITION_PATIENCE_S
+    clock.now += 3.0
     assert decoder.tick() == []
     clock.now += 0.1
     told(decoder, XPLANE)
     decoder.interrupt()  # this process was held up: what came before is still known
-    assert {(update.key, update.reason) for update in decoder.tick()} >= {("LAT", NO_POSITION)}
+    assert {update.key: update.reason for update in decoder.tick()} == dict.fromkeys(POSITION, NO_POSITION)
     assert decoder.tick() == []
 
 
