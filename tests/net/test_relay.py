@@ -318,6 +318,20 @@ def test_a_side_that_takes_nothing_for_five_seconds_is_reported_once(bench: Benc
 
 
 @pytest.mark.usefixtures("ticking")
+def test_a_side_that_takes_little_at_a_time_does_not_hang(bench: Bench) -> None:
+    client, server = bench.connect()
+    (pair,) = set(bench.relay._pairs.values())
+    pair.client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # the system takes it in parts
+    fill(bench, 1, server, "client")
+    for _ in range(12):
+        passed = len(bench.notes.heard["server"])
+        while len(bench.notes.heard["server"]) == passed:
+            client.recv(4096)
+        bench.wind(4.0)
+    assert not bench.notes.of("hung")
+
+
+@pytest.mark.usefixtures("ticking")
 def test_a_side_that_has_vanished_is_dropped_if_something_waits_for_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
