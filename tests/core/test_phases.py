@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fixgw.kit.phases import PHASES, TRANSITIONS, Inputs, Phase, Phases
+from fixgw.kit.phases import FLYING_KT, PHASES, TRANSITIONS, Inputs, Phase, Phases
 
 CASES = json.loads((Path(__file__).parents[1] / "data" / "alerts.json").read_text())["phases"]
 
@@ -24,6 +24,10 @@ def test_case(case: dict[str, Any]) -> None:
     phases = Phases()
     for step in case["steps"]:
         assert phases.step(step["t"], inputs(step)) == step["phase"], step
+
+
+def test_what_is_dangerous_in_flight_is_not_done_above_30_knots() -> None:
+    assert FLYING_KT == 30.0, "docs/decisions/0023-in-flight-above-30-knots.md"
 
 
 def test_every_phase_can_be_entered_and_left() -> None:

@@ -57,7 +57,14 @@ def test_a_position_within_reach_of_the_last_is_believed() -> None:
 
 @pytest.mark.parametrize(
     ("later", "north", "doubt"),
-    [(0.0, 0.195, ""), (0.0, 0.205, JUMPED), (36.0, 10.18, ""), (36.0, 10.21, JUMPED)],
+    [
+        (0.0, 0.195, ""),
+        (0.0, 0.205, JUMPED),
+        (36.0, 10.18, ""),
+        (36.0, 10.21, JUMPED),
+        (3600.0, 999.4, ""),
+        (3600.0, 999.6, JUMPED),
+    ],
 )
 def test_a_receiver_wanders_and_no_aircraft_is_faster_than_a_thousand_knots(
     later: float, north: float, doubt: str

@@ -200,3 +200,14 @@ def test_what_depends_on_another_item_says_so() -> None:
     assert (db.read("HEAD").value, db.read("HEAD").source) == (86.5, "mine")
     mine.fail("went away")
     assert {db.read(key).reason(FAIL) for key in ("PALT", "ALT", "HEAD")} == {"went away"}
+
+
+def test_what_depends_on_an_item_that_is_missing_is_left_out() -> None:
+    db = Database([Definition(key=key, min=-1000.0, max=60_000.0) for key in ("PALT", "ALT")])
+    with World(db).hosting():
+        plugin = PluginBase("mine", {})
+    mine = DerivingPublisher(plugin, {}, lambda *words: None)
+    mine.publish([Update("PALT", 3000.0)])
+    assert (db.read("PALT").value, db.read("ALT").source) == (3000.0, "")
+    mine.publish([Update("PALT", None, FAIL, "no sensor")])
+    assert db.read("ALT").reason(FAIL) == "no sensor"

@@ -123,6 +123,18 @@ def test_it_is_bounded_and_keeps_the_nearest(table: Table, clock: Clock) -> None
     assert table.put(KLM._replace(address=1001, lat=60.0)), "those that are long silent make room"
 
 
+def test_those_that_are_forgotten_crowd_nobody_out(table: Table, clock: Clock) -> None:
+    for n in range(MAX_TARGETS):
+        table.put(KLM._replace(address=n))
+    clock.now += FORGET_S + 0.1
+    assert table.heard_within() == []
+    for n in range(MAX_TARGETS):
+        assert table.put(KLM._replace(address=1000 + n))
+    assert table.crowded_out == 0
+    assert table.put(KLM._replace(address=2000))
+    assert table.crowded_out == 1
+
+
 def test_without_a_position_of_ours_the_longest_silent_makes_room(clock: Clock) -> None:
     table = Table(clock)
     for n in range(MAX_TARGETS + 1):
