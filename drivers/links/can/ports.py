@@ -45,7 +45,7 @@ def check(options: BusOptions) -> Iterator[tuple[str, str]]:
         yield "interface", str(error)
         return
     if interface == "slcan":
-        from fixgw.drivers.links.can.slcan import setup_commands, split_channel
+        from fixgw.drivers.links.can.slcan import BadBitRate, setup_commands, split_channel
 
         path, _ = split_channel(options)
         if endpoint.scheme_of(path) in serial.TCP:
@@ -56,7 +56,7 @@ def check(options: BusOptions) -> Iterator[tuple[str, str]]:
         try:
             setup_commands(options)
         except (ValueError, TypeError) as error:
-            yield "extra" if "bitrate" not in str(error) else "bitrate", str(error)
+            yield "bitrate" if isinstance(error, BadBitRate) else "extra", str(error)
     elif interface == "socketcan" and (unknown := set(extra) - {"local_loopback"}):
         yield "extra", f"SocketCAN has no option {', '.join(sorted(unknown))}"
     elif interface == "socketcand" and not ("host" in extra and "port" in extra):

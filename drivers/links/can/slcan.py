@@ -403,6 +403,10 @@ def _open_line(options: BusOptions) -> Any:
     return line
 
 
+class BadBitRate(ValueError):
+    """The option `bitrate` is wrong, or missing; not one of `extra`."""
+
+
 def setup_commands(options: BusOptions) -> list[bytes]:
     """Return the commands that set the bit rates and so on. Raises ValueError for options that adapters do not have."""
     extra = options.extra
@@ -414,11 +418,11 @@ def setup_commands(options: BusOptions) -> list[bytes]:
     if "btr" in extra:
         commands.append(b"s" + unhexlify(extra["btr"]).hex().upper().encode())
     elif options.bitrate is None:
-        raise ValueError("an slcan adapter needs a bitrate")
+        raise BadBitRate("an slcan adapter needs a bitrate")
     elif options.bitrate in BIT_RATES:
         commands.append(BIT_RATES[options.bitrate])
     else:
-        raise ValueError(
+        raise BadBitRate(
             f"slcan supports the bit rates {', '.join(map(str, sorted(BIT_RATES)))}; others need extra: {{btr}}"
         )
     if "data_bitrate" in extra:

@@ -26,6 +26,8 @@ from fixgw.drivers.links.can.frame import (
 )
 from fixgw.drivers.links.can.port import BusOptions, Port
 from fixgw.errors import DeviceError, PluginFail
+from fixgw.kit import raw
+from fixgw.kit.raw import Buffer, Event
 from tests.drivers.links.can.test_bus import SCRIPTED, Scripted
 
 NO_NODE = "cannot send: is another node on the bus, at the same bit rate?"
@@ -343,6 +345,73 @@ def test_users_hear_each_other_and_what_nobody_has_time_for_is_counted(
     assert rig.status("not heard by other users", "users") == (2, 2)
     assert not rig.bus.remove(tap)
     assert rig.bus.remove(rig.tap)
+
+
+def test_a_listener_hears_everything_also_what_its_own_user_sends(rig: Rig) -> None:
+    rig.tap.accept({5})
+    heard: list[int] = []
+    listener = rig.tap.listen(lambda frames: heard.extend(frame.arbitration_id for frame in frames))
+    rig.receive(Frame(1), Frame(5))
+    rig.tap.send(3)
+    rig.bus._deliver_local()
+    assert (rig.heard, heard) == ([5], [1, 5, 3])
+    assert listener.point is rig.tap.point
+
+
+def test_recorders_of_a_gateway_hear_of_a_bus_once_however_many_use_it(make: Callable[..., Rig]) -> None:
+    class Db:
+        pass
+
+    gateways = [Db(), Db()]
+    buffers = [Buffer(100), Buffer(100)]
+    points = [raw.point(db) for db in gateways]
+    for db, buffer in zip(gateways, buffers, strict=True):
+        raw.listen(db, buffer, logging.getLogger("recorder"))
+    rig = make(bitrate=250_000)
+
+    def heard(n: int) -> list[Any]:
+        return [(h.connection, h.stamp, h.direction, h.data) for h in buffers[n].take()]
+
+    def event(what: Any, detail: str = "") -> Any:
+        return "virtual scripted", rig.now, "in", Event("can", what, detail)
+
+    taps = [Tap(rig.bus, lambda frames: None, None, point=points[n]) for n in (0, 0, 1)]
+    for tap in taps:
+        rig.bus.add(tap)
+    assert (heard(0), heard(1)) == ([event("opened", "250000")], [event("opened", "250000")])
+    rig.now += 1.0
+    rig.receive(Frame(1))
+    rig.tap.send(2)
+    frames = [("virtual scripted", rig.now, way, [frame]) for way, frame in (("in", Frame(1)), ("out", Frame(2)))]
+    frames[1] = (*frames[1][:3], [rig.port.written[-1]])
+    assert heard(0) == heard(1) == frames
+    rig.bus.remove(taps[0])
+    assert heard(0) == [], "another connection of this gateway uses the bus"
+    rig.bus.remove(taps[1])
+    assert (heard(0), heard(1)) == ([event("lost", "stopped")], [])
+    rig.port.given.append(OSError("gone"))
+    rig.step()
+    rig.step()
+    assert (heard(0), heard(1)) == ([], [event("lost", "gone"), event("opened", "250000")])
+
+
+def test_a_plugin_is_as_alive_as_its_slowest_thread(make: Callable[..., Rig]) -> None:
+    plugin = CanPlugin("plugin", SCRIPTED)
+    assert plugin.alive is None
+    assert plugin.get_status() == {}
+    plugin.taps = [make().tap for _ in range(2)]
+    for tap, sign in zip(plugin.taps, (7.0, 5.0), strict=True):
+        tap.bus.alive = sign
+    plugin.alive = 3.0
+    assert plugin.alive == 5.0, "it has no thread of its own"
+    plugin._thread = threading.current_thread()
+    assert plugin.alive == 3.0
+    plugin.alive = 9.0
+    assert plugin.alive == 5.0
+    plugin.taps[0].bus.alive = None
+    assert plugin.alive == 0.0, "a bus that has never shown a sign"
+    plugin._thread = None
+    assert [*CanPlugin.heard_as("plugin", plugin.options)] == ["virtual scripted"]
 
 
 def test_a_stuck_bus_is_tried_again_after_growing_pauses(rig: Rig) -> None:

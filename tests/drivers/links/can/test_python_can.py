@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import logging
+import socket
 from collections import Counter
 from queue import Queue
 from typing import Any, cast
@@ -10,6 +12,7 @@ from typing import Any, cast
 import can
 import pytest
 
+from fixgw.drivers.links.can import python_can
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, REMOTE, Frame
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.links.can.python_can import (
@@ -229,6 +232,93 @@ def test_a_closed_virtual_bus_holds_up_nobody() -> None:
         rig.bus.queue.put(n)
     rig.port.close()
     assert rig.bus.queue.empty()
+
+
+def test_a_bus_that_cannot_be_used_is_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    shut: list[bool] = []
+    bus = Bus()
+    bus.shutdown = lambda: shut.append(True)  # type: ignore[method-assign]
+
+    def make(**arguments: Any) -> Bus:
+        asked.append(arguments)
+        return bus
+
+    monkeypatch.setattr(can, "Bus", make)
+    port = PythonCanPort.open(BusOptions(interface="kvaser", channel=3, bitrate=250_000), lambda what, n=1: None)
+    assert port.bus is bus  # type: ignore[comparison-overlap]
+    assert asked == [{"ignore_config": True, "interface": "kvaser", "channel": 3, "bitrate": 250_000}]
+    assert shut == []
+
+    class Unusable(PythonCanPort):
+        def __init__(self, *args: Any) -> None:
+            raise ValueError("unusable")
+
+    with pytest.raises(ValueError, match="unusable"):
+        Unusable.open(BusOptions(interface="kvaser"), lambda what, n=1: None)
+    assert shut == [True]
+
+
+def test_python_can_does_not_log_what_we_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(can, "Bus", lambda **arguments: Bus())
+    logger = logging.getLogger("can")
+    before = logger.level
+    try:
+        for level, after in (logging.NOTSET, logging.CRITICAL), (logging.DEBUG, logging.DEBUG):
+            logger.setLevel(level)
+            PythonCanPort.open(BusOptions(interface="kvaser"), lambda what, n=1: None)
+            assert logger.level == after, "somebody may want to see it"
+    finally:
+        logger.setLevel(before)
+
+
+def test_a_line_that_accepts_nothing_does_not_delay_a_stop() -> None:
+    class Serial:
+        write_timeout = None
+
+    bus: Any = Bus()
+    bus._ser = Serial()
+    SerialPort(bus, BusOptions(interface="serial"), lambda what, n=1: None)
+    assert bus._ser.write_timeout == 0.5
+
+
+@pytest.mark.slow
+def test_a_socketcand_that_reads_or_says_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, server = socket.socketpair()
+    bus: Any = Bus()
+    bus._SocketCanDaemonBus__socket = ours
+    kept: list[Any] = []
+    monkeypatch.setattr(python_can, "keep_alive", lambda sock, give_up: kept.append((sock, give_up)))
+    with ours, server:
+        port = SocketcandPort(bus, BusOptions(interface="socketcand"), lambda what, n=1: None)
+        assert ours.gettimeout() == 1.0
+        assert kept == [(ours, True)]
+        assert port.read(0.0) == []
+        server.send(b"< frame")
+        assert port.read(0.0) == [], "the rest may follow"
+        bus.gives = [message(1)]
+        assert len(port.read(0.0)) == 1
+        ours.recv(100)
+        server.close()
+        bus.gives = [message(1)]
+        assert len(port.read(0.0)) == 1
+        with pytest.raises(DeviceError, match=r"^the socketcand server closed the connection$"):
+            port.read(0.0)
+        port.close()
+
+
+def test_a_socketcand_that_is_not_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def connect(address: Any, timeout: float) -> Any:
+        asked.append((address, timeout))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    for extra, address in ({"host": "pi", "port": 29536}, ("pi", 29536)), ({}, ("", 0)):
+        with pytest.raises(ConnectionRefusedError):
+            SocketcandPort.open(BusOptions(interface="socketcand", extra=extra), lambda what, n=1: None)
+        assert asked.pop() == (address, 3.0)
 
 
 def test_anyone_on_the_network_may_send_anything() -> None:
