@@ -329,9 +329,9 @@ class PulseRate:
             stamps.popleft()
         if len(stamps) < 2 or stamps[-1] <= stamps[0]:
             return None
-        rate = (len(stamps) - 1) / (stamps[-1] - stamps[0])
-        # The next pulse comes now at the earliest, so the rate cannot be higher than this.
-        return min(rate, len(stamps) / (now - stamps[0])) if now > stamps[-1] else rate
+        span = stamps[-1] - stamps[0]
+        # The next pulse comes now at the earliest, so the rate cannot be higher than the second.
+        return min((len(stamps) - 1) / span, len(stamps) / max(now - stamps[0], span))
 
     def noisy(self, now: float) -> bool:
         """Whether more pulses in the window were refused than used, so that the rate cannot be trusted."""

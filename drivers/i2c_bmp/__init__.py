@@ -101,7 +101,7 @@ class Plugin(I2cPoller[Options]):
         raw = b""
         for step in self._chip.STEPS:
             if step.command is not None:
-                self.write(step.register, step.command)
+                self.write(*step.command)
                 self.pause(step.wait)
                 if self.stopping.is_set():  # it may not be ready yet
                     return "nothing measured"

@@ -21,12 +21,12 @@ KEYS = frozenset(("AIRPRESS", "PALT", "ALT", "VS"))
 
 
 class Step(NamedTuple):
-    """Part of a measurement: write `command` to `register` if there is one, wait, read `length` bytes at `data`."""
+    """Part of a measurement: write `command`, a register and its value, if there is one; wait; read `length` bytes at
+    `data`."""
 
     data: int
     length: int
-    register: int = 0
-    command: int | None = None
+    command: tuple[int, int] | None = None
     wait: float = 0.0
 
 
@@ -75,8 +75,8 @@ class Bmp180(Chip):
     OVERSAMPLING: ClassVar[int] = 3
     NOTHING: ClassVar[tuple[bytes, bytes]] = (b"\x80\x00", b"\x80\x00\x00")  # after power-up
     STEPS = (
-        Step(0xF6, 2, 0xF4, 0x2E, 0.005),
-        Step(0xF6, 3, 0xF4, 0x34 | OVERSAMPLING << 6, 0.026),
+        Step(0xF6, 2, (0xF4, 0x2E), 0.005),
+        Step(0xF6, 3, (0xF4, 0x34 | OVERSAMPLING << 6), 0.026),
     )
 
     def _measured(self, raw: bytes) -> tuple[float, float] | None:

@@ -143,8 +143,8 @@ class Decoder:
             value = _signed(raw)
         elif kind == "voltage":
             value = _signed(raw) * VOLT
-        elif kind == "rpm" and raw >= LAST_SINGLE_RPM:
-            value = (raw - LAST_SINGLE_RPM) * 10 + LAST_SINGLE_RPM
+        elif kind == "rpm":
+            value = max(raw, (raw - LAST_SINGLE_RPM) * 10 + LAST_SINGLE_RPM)
         elif kind == "flow" and NO_FLOW in words[channel.word : channel.word + 2]:  # in the pulses or in their ratio
             return Update(target.key, None, FAIL, f"the RDAC reports an error on {name}")
         low, high = (0, FULL_SCALE) if kind == "analog" else POSSIBLE.get(kind, (0.0, float("inf")))
@@ -203,8 +203,8 @@ class Encoder:
             value -= _signed(cold_junction)
         elif kind == "voltage":
             value /= VOLT
-        elif kind == "rpm" and value >= LAST_SINGLE_RPM:
-            value = (value - LAST_SINGLE_RPM) / 10 + LAST_SINGLE_RPM
+        elif kind == "rpm":
+            value = min(value, (value - LAST_SINGLE_RPM) / 10 + LAST_SINGLE_RPM)
         if curve is not None:
             counts = curve(value)
             if counts is None:

@@ -119,7 +119,7 @@ def test_the_registers_are_those_of_the_data_sheets() -> None:
     # Oversampling of the pressure; output data rate; filter; normal mode with both sensors.
     assert bmp388.SETUP == ((0x1C, 3), (0x1D, 2), (0x1F, 2 << 1), (0x1B, 3 << 4 | 3))
     temperature, pressure = bmp180.STEPS
-    assert (temperature.register, temperature.command, pressure.register, pressure.command) == (0xF4, 0x2E, 0xF4, 0xF4)
+    assert (temperature.command, pressure.command) == ((0xF4, 0x2E), (0xF4, 0xF4))
     assert 0.0045 <= temperature.wait <= 0.01, "4.5 ms"
     assert 0.0255 <= pressure.wait <= 0.03, "25.5 ms"
     assert [(step.command, step.wait) for step in (*bmp280.STEPS, *bmp388.STEPS)] == [(None, 0.0)] * 2
@@ -150,7 +150,8 @@ def test_compensation_inverts_the_virtual_chip(
     raw = b""
     for step in kind.STEPS:
         if step.command is not None:
-            chip.write(step.register, bytes((step.command,)))
+            register, value = step.command
+            chip.write(register, bytes((value,)))
         raw += chip.read(step.data, step.length)
     driver = kind(chip.read(kind.CALIBRATION[0], kind.calibration_length()))
     measured = driver.measured(raw)

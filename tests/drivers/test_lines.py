@@ -293,7 +293,7 @@ def test_no_input_raises_and_the_counters_add_up(chunks: list[bytes], checksum: 
 GOLDEN = [
     ("nmea-xor", b"E,1*58"),
     ("nmea-xor", b"$E,1*58"),
-    ("nmea-xor", b"1,1,*00"),
+    ("nmea-xor", b"1,4,*05"),
     ("sum8", b"E,1*A2"),
     ("sum8", b"E,1*a2"),
     ("sum8", b"1,*,xwf*08"),
