@@ -174,7 +174,7 @@ class Decoder:
             if self.model or buffer.startswith(HEADER, model.length):
                 frame = buffer[: model.length]
                 # No values look like a header elsewhere: if one turns up, the frame has lost its end.
-                if frame.find(HEADER, 1) not in (-1, model.lookalike):
+                if frame.rfind(HEADER) not in (0, model.lookalike):
                     break
                 if (sum(frame[len(HEADER) :]) + 1) & 0xFF:  # a sum and its complement add up to 255
                     self._refuse("bad checksum", frame)

@@ -311,6 +311,17 @@ def test_what_was_refused_is_shown() -> None:
     assert decoder.counts["wrong length"] == 1
 
 
+def test_a_frame_with_such_values_that_has_lost_its_end_does_not_swallow_the_next() -> None:
+    payload = bytearray(FRAME[3:-1])
+    payload[39:42] = HEADER
+    whole = frame(bytes(payload))
+    for length in range(45, len(whole) - len(HEADER) + 1):
+        decoder = settled()
+        decoder.feed(whole[:length] + whole + whole + HEADER)
+        assert decoder.counts["used"] == 2, length
+        assert not decoder.counts["bad checksum"], "its length shows it; a checksum can be right by chance"
+
+
 @pytest.mark.parametrize(("at", "used"), [(38, 0), (39, 1), (40, 0)])
 def test_only_there_can_values_look_like_a_header(at: int, used: int) -> None:
     payload = bytearray(FRAME[3:-1])
