@@ -551,9 +551,10 @@ class SharedBus(Poller):
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
-    def stop(self) -> None:
-        self.stopping.set()
+    def wake(self) -> None:
         self._wake.set()
+
+    def stop(self) -> None:
         super().stop()
         if self._writer.is_alive() and self._writer is not threading.current_thread():
             self._writer.join(self.join_timeout)

@@ -112,8 +112,11 @@ def test_an_endless_line_takes_bounded_memory_and_counts_once() -> None:
     for _ in range(1000):
         assert parser.feed(b"t" * 100) == []
         assert len(parser._rest) <= slcan.MAX_LINE_BYTES
-    assert parser.feed(b"tt\rt1230\r") == [Frame(0x123, b"", 0, 100.0)]
+    for data, identifier in (b"tt\rt1230\r", 0x123), (b"t1240\r", 0x124):
+        assert parser.feed(data) == [Frame(identifier, b"", 0, 100.0)]
     assert parser.counts == {"garbage": 1}
+    parser.feed(b"t" * 300)
+    assert parser.counts == {"garbage": 2}
 
 
 def test_time_stamps_separate_frames_that_arrived_together() -> None:
@@ -378,6 +381,34 @@ def test_what_an_adapter_refuses_is_named(line: Line, port: SlcanPort, refuses: 
     with pytest.raises(DeviceError) as raised:
         port.begin([b"S5"])
     assert str(raised.value) == words
+
+
+@pytest.mark.parametrize(
+    ("extra", "slept"), [({}, 0.0), ({"sleep_after_open": 2}, 2.0), ({"sleep_after_open": 60}, 10.0)]
+)
+def test_an_adapter_that_restarts_when_it_is_opened_is_given_time(
+    line: Line, monkeypatch: pytest.MonkeyPatch, extra: dict[str, object], slept: float
+) -> None:
+    naps: list[float] = []
+    monkeypatch.setattr(slcan, "_open_line", lambda options: line)
+    monkeypatch.setattr("time.sleep", naps.append)
+    options = BusOptions(interface="slcan", bitrate=250000, fd=bool(extra), listen_only=True, extra=extra)
+    port = SlcanPort.open(options, lambda what, n=1: None)
+    assert naps == [slept]
+    assert line.written[1:] == [b"S5\r", b"L\r"]
+    assert port.fd is bool(extra)
+    assert not line.closed
+    line.answers = {b"S5": b"\a"}
+    with pytest.raises(DeviceError, match="refused the command"):
+        SlcanPort.open(options, lambda what, n=1: None)
+    assert line.closed
+
+
+def test_who_an_adapter_says_it_is_is_fit_to_show(line: Line, port: SlcanPort) -> None:
+    line.answers = {b"S5": b"\r", b"V": b"\rV\xff\x1b[31m" + b"x" * 100 + b"\r", b"N": b"\a", b"O": b"\r", b"F": b"\a"}
+    port.begin([b"S5"])
+    assert port.facts() == {"adapter": "V\N{REPLACEMENT CHARACTER}[31m" + "x" * 54}
+    assert port.read(0.0) == []
 
 
 def test_three_seconds_of_garbage_alone_are_reported(line: Line, port: SlcanPort, counts: Counter[str]) -> None:
