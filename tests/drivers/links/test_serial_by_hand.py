@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
 from ipaddress import ip_address
@@ -24,6 +25,8 @@ from fixgw.drivers.links.serial import (
 from fixgw.drivers.links.simulator import here_for
 from fixgw.errors import DeviceError
 from fixgw.hw_sim.bench.base import packaged_database
+from fixgw.kit import raw
+from fixgw.kit.raw import Buffer, Event, Heard
 from fixgw.plugin import Device
 
 
@@ -220,6 +223,41 @@ def test_as_much_is_sent_as_the_port_accepts() -> None:
         ear.send(b"hello")
     ear.close()
     assert ear.send(b"hello") == 0
+
+
+def test_recorders_hear_what_was_really_sent() -> None:
+    ear, buffer, db = Ear(), Buffer(10), packaged_database()
+    assert ear.line is not None
+    ear._raw = raw.point(db)
+    raw.listen(db, buffer, logging.getLogger("recorder"))
+    assert ear.send(b"hello") == 4
+    assert buffer.take() == [Heard("ear", 100.0, "out", b"hell")]
+    ear.line.write = lambda data: 0  # type: ignore[method-assign]
+    assert ear.send(b"hello") == 0
+    assert buffer.take() == []
+
+
+def test_recorders_hear_when_a_port_is_opened_and_at_which_rate() -> None:
+    db, buffer = packaged_database(), Buffer(10)
+    ears = [Ear(), Ear("tcp://localhost:4000")]
+    raw.listen(db, buffer, logging.getLogger("recorder"))
+    for ear, name in zip(ears, "ab", strict=True):
+        ear.name, ear._raw = name, raw.point(db)
+        ear.now = 105.0
+        ear.open()
+    assert [(h.stamp, h.data) for h in buffer.take()] == [
+        (105.0, Event("serial", "opened", "9600")),
+        (105.0, Event("serial", "opened", "")),
+    ]
+    ears[0].now += 3.1
+    ears[0].hear(b"??")
+    assert [(h.stamp, h.data) for h in buffer.take()] == [
+        (108.1, b"??"),
+        (108.1, Event("serial", "baud", "4800")),
+    ]
+    assert [h.data.detail for h in raw.point(db).facts()] == ["4800", ""]
+    ears[1].hear(None)
+    assert [h.data for h in buffer.take()] == [Event("serial", "lost", "tcp://localhost:4000 went away")]
 
 
 def test_a_port_that_was_not_opened_because_of_a_stop_is_quiet() -> None:
