@@ -53,7 +53,9 @@ ROOMS = {
     "kit": Room(
         ("fixgw/kit/*.py",),
         _tests("core", "candump", "complaints", "curve", "expression", "feeders", "lines", "majority", "options")
-        + _tests("core", "outward", "override", "phases", "place", "plugin_base", "publish", "raw", "rawreplay")
+        + _tests(
+            "core", "airdata", "outward", "override", "phases", "place", "plugin_base", "publish", "raw", "rawreplay"
+        )
         + _tests("core", "sources", "stepper", "traffic", "units", "update")
         + _tests("plugins/compute", "*")
         + _tests("recording", "raw", "anonymous")
