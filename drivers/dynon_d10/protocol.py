@@ -14,6 +14,7 @@ from fixgw.kit.units import FEET_PER_METRE, KNOTS_PER_MPS
 from fixgw.kit.update import Update
 
 LENGTH = 51
+HEIGHTS_FT = -3000, 33_000
 
 ALWAYS = (
     Field("PITCH", 9, 4, 0.1, -90, 90),
@@ -25,9 +26,9 @@ ALWAYS = (
 )
 #: Fields when the lowest bit of the status is 0, and when it is 1.
 ALTERNATING = (
-    (Field("ALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("ROT", 30, 4, 0.1, high=99.9)),
+    (Field("ALT", 25, 5, FEET_PER_METRE, *HEIGHTS_FT), Field("ROT", 30, 4, 0.1, high=99.9)),
     # VS in tenths of a foot per second
-    (Field("PALT", 25, 5, FEET_PER_METRE, -3000, 33_000), Field("VS", 30, 4, 6, high=5994)),
+    (Field("PALT", 25, 5, FEET_PER_METRE, *HEIGHTS_FT), Field("VS", 30, 4, 6, high=6 * 999)),
 )
 
 KEYS = frozenset({"AOA", *(field.key for fields in (ALWAYS, *ALTERNATING) for field in fields)})

@@ -86,7 +86,7 @@ class Chunk(NamedTuple):
         """Whether FlightGear may have sent `value` for a property of 0, rounded as `conversion` and `code` say."""
         _, point, digits = self.conversion[:-1].rpartition(".")
         places = 0 if self.conversion.endswith("d") else int(digits) if point else 6
-        return isclose(value, self.offset, rel_tol=1e-5, abs_tol=0.5 * 10.0**-places * (1 + 1e-9))
+        return isclose(value, self.offset, rel_tol=1e-5, abs_tol=0.51 * 10.0**-places)
 
 
 class Layout(NamedTuple):
@@ -344,12 +344,7 @@ class Generic(_Source):
         if len(fields) != len(layout.chunks):
             self._refuse(BAD_FIELDS, line)
             return []
-        return self._take(
-            [
-                field.removeprefix(chunk.before).removesuffix(chunk.after).strip() if chunk.key else field
-                for chunk, field in zip(layout.chunks, fields, strict=True)
-            ]
-        )
+        return self._take(list(map(_number_in, layout.chunks, fields)))
 
     def _unpack(self, datagram: bytes) -> Iterator[Sequence[float]]:
         form, magic = self._layout.form, self._layout.magic
@@ -429,12 +424,17 @@ def record(layout: Layout, values: Mapping[str, Value | None]) -> bytes | None:
                 footer = len(data) if layout.magic == "length" else layout.magic
                 data += struct.pack(layout.form.format[0] + "I", footer)
             return data
-        texts = [_field(chunk, value) for chunk, value in zip(layout.chunks, fields, strict=True)]
+        texts = list(map(_field, layout.chunks, fields))
     except (ValueError, TypeError, struct.error, OverflowError):  # text in place of a number, or too large a number
         return None
     if any(mark and mark in text for text in texts for mark in (layout.between, layout.end)):
         return None
     return (layout.between.join(texts) + layout.end).encode("latin-1", "replace")
+
+
+def _number_in(chunk: Chunk, field: str) -> str:
+    """A field without the text around its number."""
+    return field.removeprefix(chunk.before).removesuffix(chunk.after).strip()
 
 
 def _field(chunk: Chunk, value: Value) -> str:

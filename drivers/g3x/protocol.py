@@ -56,7 +56,7 @@ ATTITUDE = (
     Field("ROT", 33, 4, 0.1, high=99.9),
     Field("ALAT", 37, 3, -0.01, low=-0.99),  # positive is leftward on the wire
     Field("ANORM", 40, 3, 0.1, high=9.9),
-    Field("VS", 45, 4, 10, high=9990),
+    Field("VS", 45, 4, 10, high=10 * 999),
     Field("OAT", 49, 3, 1, high=99),
     Field("BARO", 52, 3, 0.01, 27.5, 31.5, 27.5),
 )
@@ -309,7 +309,7 @@ class Decoder:
         if hours > "23" or minutes > "59" or seconds > "60":
             return [self._absurd(key, text) for key in TIME]
         values: Sequence[Value] = (f"{hours}:{minutes}:{seconds}", int(hours), int(minutes), int(seconds))
-        return [Update(key, value) for key, value in zip(TIME, values, strict=True)]
+        return list(map(Update, TIME, values))
 
     def _motion(self, east: str, north: str, flags: int, reason: str) -> list[Update]:
         x, y = _signed(east, "W"), _signed(north, "S")
@@ -346,7 +346,7 @@ def _angle(side: str, degrees: str, minutes: str, sides: str) -> float | None:
 
 def _seconds(text: str) -> float | None:
     """The time of day; None if it is not known."""
-    return int(text[:2]) * 3600.0 + int(text[2:4]) * 60.0 + int(text[4:6]) if text.isdigit() else None
+    return int(text[:2]) * 3600.0 + int(text[2:4]) * 60.0 + int(text[4:]) if text.isdigit() else None
 
 
 def _scaled(text: str, factor: float) -> float | None:

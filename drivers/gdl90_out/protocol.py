@@ -199,7 +199,7 @@ class Speaker:
         return Heartbeat(fix is not None, utc_ok=True, seconds=min(hours * 3600 + minutes * 60 + seconds, 86399))
 
     def _ownship(self, fix: Position | None) -> Report:
-        nic, nacp = self._integrity() if fix is not None else (0, 0)
+        nic, nacp = self._integrity()
         speed = self._number("GS")
         address = self._own.address
         return Report(
@@ -212,8 +212,8 @@ class Speaker:
             airborne=speed is not None and speed > self._own.airborne_above_kt,
             track_kind="true_track",
             track_deg=self._number("TRACK"),
-            nic=nic,
-            nacp=nacp,
+            nic=nic,  # of a position: without one it is sent as 0
+            nacp=0 if fix is None else nacp,
             ground_speed_kt=_whole(speed),
             vertical_speed_fpm=_whole(self._number("VS")),
             emitter=LIGHT,

@@ -30,7 +30,7 @@ FIELDS: Mapping[str, tuple[Field, ...]] = {
         Field("ROT", 34, 4, 0.1, high=99.9),
         Field("ALAT", 38, 3, -0.01, low=-0.99),  # positive is leftward on the line
         Field("ANORM", 41, 3, 0.1, high=9.9),
-        Field("VS", 46, 4, 10, high=9990),
+        Field("VS", 46, 4, 10, high=10 * 999),
         Field("OAT", 50, 3, 1, high=99),
         Field("TAS", 53, 4, 0.1, 0),
         Field("BARO", 57, 3, 0.01, 27.5, 31.5, 27.5),
@@ -196,5 +196,4 @@ class Decoder(dynon.Decoder):
         elif self._told != text[:6]:
             self._told = text[:6]
             yield Update("TIMEZ", ":".join(match.groups()))
-            for key, digits in zip(TIME[1:], match.groups(), strict=True):
-                yield Update(key, int(digits))
+            yield from map(Update, TIME[1:], map(int, match.groups()))

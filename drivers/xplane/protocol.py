@@ -128,7 +128,8 @@ def send_row(row: int, values: Sequence[float | None]) -> bytes:
 
 def send_dataref(name: str, value: float) -> bytes:
     """Set a dataref."""
-    return _DREF.pack(b"DREF", b"\0", max(-_GREATEST, min(value, _GREATEST)), (name.encode() + b"\0").ljust(500))
+    filled = (name.encode() + b"\0").ljust(_DREF.size)  # with blanks; what is too much is cut
+    return _DREF.pack(b"DREF", b"\0", max(-_GREATEST, min(value, _GREATEST)), filled)
 
 
 def read_datarefs(datagram: bytes) -> list[tuple[int, float]]:

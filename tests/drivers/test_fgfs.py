@@ -156,6 +156,8 @@ def test_the_file_of_the_gateway_converts_temperatures_rightly() -> None:
         ),
         (written(block("output", [chunk("IAS", "%.2f %.2f")])), "the format '%.2f %.2f' is not understood"),
         (written(block("output", [chunk("IAS", "%n")])), "is not understood"),
+        (written(block("output", [chunk("IAS", "%d%")])), "is not understood"),
+        (written(block("output", [chunk("IAS", "%%%%%")])), "is not understood"),
         (written(block("output", [chunk("IAS", more="<offset>x</offset>")])), "could not convert"),
         (written(block("output", [chunk("IAS", more="<factor>x</factor>")])), "could not convert"),
         (written(block("input", [chunk("IAS", more="<relative>true</relative>")])), "would add up"),
@@ -240,6 +242,25 @@ WANTED = {"IAS": 100.0, "ALT": 3500.0, "VS": -20.0}
 )
 def test_separators(between: str, end: str, data: str) -> None:
     assert read(layout(*THREE, between=between, end=end), data.encode()) == WANTED
+
+
+def test_words_may_have_capitals_and_blanks_around_them() -> None:
+    named = "<name> IAS : knots</name><type> Float </type><format>%.1f</format>"
+    form = layout(named, chunk("ALT"), between=" Tab ", end="\n LF ")
+    assert (form.keys, form.between, form.end) == (["IAS", "ALT"], "\t", "\n")
+    binary = (
+        "<binary_mode> True </binary_mode><byte_order> Network </byte_order><binary_footer> Length </binary_footer>"
+    )
+    assert record(layout(named, more=binary), {"IAS": 100.5}) == struct.pack(">fi", 100.5, 4)
+    with pytest.raises(BadFile, match="would add up"):
+        layout(chunk("IAS", more="<relative> Yes </relative>"))
+
+
+def test_without_separators_a_datagram_is_a_record_of_one_field() -> None:
+    output, _ = parse(written(f"<output><chunk>{chunk('IAS')}</chunk></output>"))
+    assert output is not None
+    assert read(output, b"100.5") == {"IAS": 100.5}
+    assert record(output, {"IAS": 100.5}) == b"100.500000"
 
 
 def test_text_around_numbers_and_constants_are_left_out() -> None:
@@ -461,7 +482,7 @@ def test_zeros_while_it_loads_are_no_values() -> None:
         ("%8f", "-17.77777777", "-17.777778", "-17.778"),
         ("%8.2f", "-17.7778", "  -17.78", "  -17.79"),
         ("%g", "-17.77777777", "-17.7778", "-17.778"),
-        ("", "-0.00000001", "-0.000000", "-0.000001"),
+        ("", "-0.0000005", "-0.000001", "-0.000002"),
     ],
 )
 def test_the_zero_of_a_property_is_recognised_in_its_format(form: str, offset: str, zero: str, more: str) -> None:

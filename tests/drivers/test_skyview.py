@@ -102,6 +102,7 @@ def test_guidance_is_decoded(decoder: Decoder) -> None:
 
 def test_the_engine_message_of_the_guide_is_decoded(decoder: Decoder) -> None:
     cylinders = range(1, 7)
+    assert not any(update.flags for update in Decoder(Clock()).feed(ENGINE + b"\r\n"))
     assert values(decoder, ENGINE + b"\r\n") == {
         "OILP1": 60.0,
         "OILT1": 93.0,
