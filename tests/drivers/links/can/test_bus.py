@@ -406,6 +406,22 @@ def test_frames_gather_only_while_they_arrive_in_quick_succession(
     assert waited == rests * 5, "where so many wait, more than a batch would gather"
 
 
+def test_frames_gather_unless_a_user_cannot_wait(join: Join) -> None:
+    class Waiting(CanPlugin):
+        def run(self) -> None:
+            self.tap(self.options, print)
+
+    user = join(**VIRTUAL)
+    plugin = Waiting("waiting", dict(VIRTUAL))
+    plugin.start()
+    assert user.bus._gather.seconds == 0.005
+    hasty = open_tap(user.bus.options, print, at_once=True)
+    assert user.bus._gather.seconds == 0.0
+    hasty.close()
+    assert user.bus._gather.seconds == 0.005
+    plugin.shutdown()
+
+
 def test_a_frame_is_sent_at_once_unless_that_may_take_time() -> None:
     bus = can_bus.SharedBus(BusOptions(**SCRIPTED))
     bus._port = port = Scripted()
