@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -257,7 +258,10 @@ def test_a_library_that_fails_is_told_from_one_that_is_missing(
 
 def test_the_doctor_looks_for_the_library_and_the_chip(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [*pins.preflight(library)] == []
-    for name in "no_such_library", "no.such.library":
+    monkeypatch.setitem(sys.modules, "without_a_spec", ModuleType("without_a_spec"))
+    for name in "no_such_library", "no.such.library", "without_a_spec":
+        with pytest.raises(MissingLibrary):
+            Pins(name).require()
         assert [*pins.preflight(name)] == [Finding("problem", f"no module {name}", "")]
     monkeypatch.setitem(sys.modules, "RPi", None)
     missing, chip = pins.preflight("RPi.GPIO")

@@ -298,6 +298,32 @@ def test_what_waited_while_the_process_was_held_up_is_discarded(caplog: pytest.L
     assert len(caplog.messages) == 1, "nothing had waited"
 
 
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("closed"), TypeError("closed by another thread")])
+def test_whatever_a_port_raises_means_that_it_is_gone(error: Exception) -> None:
+    def fail(data: object) -> Any:
+        raise error
+
+    ear = Ear()
+    assert ear.line is not None
+    ear.line.read = ear.line.write = fail  # type: ignore[method-assign, assignment]
+    for act in (lambda: ear.poll(0.0), lambda: ear.send(b"x")):
+        with pytest.raises(DeviceError, match=r"^/dev/ttyS9 went away$"):
+            act()
+
+
+def test_a_url_that_looks_for_hardware_may_find_none_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = Pyserial()
+    monkeypatch.setattr(serial, "_pyserial", lambda: library)
+    assert [*SerialPoller.check(SerialOptions(port="hwgrep://0403"), packaged_database())] == []
+    assert library.asked == [("hwgrep://0403", True)]
+
+    def fail(url: str, do_not_open: bool = False) -> Any:
+        raise OSError("no ports found")
+
+    library.serial_for_url = fail  # type: ignore[method-assign]
+    assert [*SerialPoller.check(SerialOptions(port="hwgrep://0403"), packaged_database())] == []
+
+
 def test_a_port_that_is_ready_but_empty_costs_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A device that is being unplugged may say so, and a socket that had a datagram of another host."""
     reader, writer = os.pipe()

@@ -87,6 +87,7 @@ def test_a_wrong_option_of_an_adapter_is_told_from_a_wrong_rate() -> None:
         (None, {"timestamps": True}, "bitrate"),
         (123_456, {}, "bitrate"),
         (None, {"btr": "xx"}, "extra"),
+        (None, {"btr": 31}, "extra"),
         (250_000, {"baud": 1}, "extra"),
         (250_000, {"data_bitrate": 3}, "extra"),
     ):

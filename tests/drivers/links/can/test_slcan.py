@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from fixgw.drivers.links.can import slcan
 from fixgw.drivers.links.can.frame import BRS, ERROR, ESI, EXTENDED, FD, FD_LENGTHS, REMOTE, Frame, decode_error
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.links.can.slcan import Parser, SlcanPort, encode
-from fixgw.errors import DeviceError
+from fixgw.errors import DeviceError, MissingLibrary
 from fixgw.hw_sim.can import Segment, SimFrame, VirtualSlcan
 from fixgw.hw_sim.can import slcan as virtual
 
@@ -440,6 +441,27 @@ def test_no_more_than_a_few_frames_are_under_way(line: Line, port: SlcanPort) ->
     line.close()
     with pytest.raises(DeviceError, match=r"^rfc2217://x went away$"):
         port._put(b"x")
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("closed"), TypeError("closed by another thread")])
+def test_whatever_a_line_raises_means_that_the_adapter_is_gone(line: Line, port: SlcanPort, error: Exception) -> None:
+    def fail(data: object) -> int:
+        raise error
+
+    line.write = fail  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match=r"^rfc2217://x went away$"):
+        port.write(Frame(1))
+    line.read = fail  # type: ignore[method-assign, assignment]
+    with pytest.raises(DeviceError, match=r"^rfc2217://x went away$"):
+        port.read(0.0)
+
+
+def test_without_pyserial_an_adapter_on_a_network_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "serial", None)
+    monkeypatch.setattr(slcan, "TcpLink", str)
+    assert slcan._open_line(BusOptions(interface="slcan", channel="tcp://pi:4000")) == "tcp://pi:4000"
+    with pytest.raises(MissingLibrary, match="pyserial"):
+        slcan._open_line(BusOptions(interface="slcan", channel="/dev/ttyACM0"))
 
 
 @pytest.mark.parametrize(

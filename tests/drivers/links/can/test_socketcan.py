@@ -123,6 +123,9 @@ def test_a_socket_is_set_up_as_configured(
     assert sock.options[SOL_CAN_RAW, FILTER] == struct.pack("=IIII", 0x123, 0x800007FF, 0x124, 0x800007FF)
     port.accept(None)
     assert sock.options[SOL_CAN_RAW, FILTER] == bytes(8)
+    sock.refused = frozenset({FILTER})
+    with pytest.raises(DeviceError, match=r"^can0: Operation not permitted$"):
+        port.accept(None)
     port.close()
     assert sock.closed
 
@@ -162,6 +165,12 @@ def test_a_system_without_socketcan_says_so(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("socket.socket", refuse)
     with pytest.raises(DeviceError, match=r"^this system does not support SocketCAN$"):
         SocketCanPort.open(BusOptions(), count)
+    assert link_details("can0") == {}
+    for family in "AF_CAN", "AF_NETLINK":  # only Linux has them
+        monkeypatch.delattr(f"socket.{family}")
+    with pytest.raises(DeviceError, match=r"^this system does not support SocketCAN$"):
+        SocketCanPort.open(BusOptions(), count)
+    assert link_details("can0") == {}
 
 
 # -- what the kernel knows of an interface -----------------------------------------------------------------------------
