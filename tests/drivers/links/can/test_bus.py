@@ -15,6 +15,7 @@ from typing import Any
 import can
 import pytest
 
+from fixgw.database import Database
 from fixgw.drivers.links.can import bus as can_bus
 from fixgw.drivers.links.can import ports
 from fixgw.drivers.links.can.bus import BusConflict, CanPlugin, Tap, open_tap
@@ -216,9 +217,16 @@ def test_unset_options_never_conflict(join: Join) -> None:
     assert join(**VIRTUAL).bus is one.bus
 
 
-def test_the_same_channel_on_different_servers_is_different_buses() -> None:
-    options = [BusOptions(interface="socketcand", channel="can0", extra={"host": h, "port": 1}) for h in ("a", "b")]
+@pytest.mark.parametrize("name", ["host", "port", "bus", "address"])
+def test_the_same_channel_on_different_servers_or_adapters_is_different_buses(name: str) -> None:
+    options = [BusOptions(interface="some", channel="can0", extra={name: value}) for value in (1, 2)]
     assert can_bus._key(options[0]) != can_bus._key(options[1])
+    assert can_bus._key(options[0]) == can_bus._key(BusOptions(interface="some", extra={name: 1, "other": 2}))
+
+
+def test_a_channel_is_the_same_as_a_number_and_as_text(join: Join) -> None:
+    one = join(interface="virtual", channel=0)
+    assert join(interface="virtual", channel="0").bus is one.bus
 
 
 @pytest.mark.filterwarnings("error")
@@ -765,6 +773,8 @@ def test_a_dead_reader_is_noticed_and_the_next_user_gets_a_new_one(script: Scrip
 
 def test_a_plugin_with_two_buses_distinguishes_them() -> None:
     plugin = TwoBuses("bridge", {})
+    asked = [TwoBuses.heard_as("bridge", None), TwoBuses.check(None, Database()), TwoBuses.preflight(None)]  # type: ignore[arg-type]
+    assert [[*each] for each in asked] == [[], [], []], "it has to answer itself"
     plugin.start()
     until(lambda: plugin.health() == "")
     assert list(plugin.get_status()) == ["a", "b"]
