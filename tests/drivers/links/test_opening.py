@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -49,8 +50,10 @@ def test_what_is_opened_is_returned_and_stays_open(rig: Rig) -> None:
         if rig.waits == 3:
             rig.finish()
 
+    began = time.monotonic()
     assert rig.run(waiting) == "the link"
     assert rig.waits == 3, "the caller shows that it is alive"
+    assert time.monotonic() - began >= 3 * 0.05, "and rests in between"
     assert rig.closed == []
 
 
