@@ -303,6 +303,7 @@ def test_now_and_then_a_bad_frame_does_not_make_the_model_doubtful() -> None:
 
 def test_what_was_refused_is_shown() -> None:
     decoder = settled()
+    assert decoder.refused == ""
     bad = FRAME[:-1] + bytes((FRAME[-1] ^ 1,))
     decoder.feed(bad)
     assert decoder.refused == f"bad checksum: {bad.hex(' ')}"

@@ -247,7 +247,7 @@ def test_without_an_altimeter_setting_the_altitude_is_that_of_the_standard_setti
         "the altimeter setting is not good",
     )
     assert found["PALT"].flags == 0
-    assert set(found) == {"AIRPRESS", "PALT", "ALT", "VS"}, "the temperature has no key"
+    assert set(found) == {"AIRPRESS", "PALT", "ALT", "VS"} == protocol.KEYS, "the temperature has no key"
 
 
 def test_an_aircraft_on_the_ground_with_the_qnh_set_reads_its_elevation(clock: Clock) -> None:

@@ -147,6 +147,10 @@ def test_without_the_magnetometer_there_is_yaw_but_no_heading() -> None:
     assert not any(update.flags for update in values.values())
 
 
+def test_its_keys_can_be_redirected_in_both_modes() -> None:
+    assert {*Decoder("imu").keys, *Decoder("ndof").keys} == protocol.KEYS
+
+
 def test_an_uncalibrated_value_is_bad_and_says_what_to_do() -> None:
     values = decoded(calibration=0b11_01_11_11)
     assert {key for key, u in values.items() if u.flags == BAD} == {"ROLL", "PITCH", "HEAD", "ROT"}

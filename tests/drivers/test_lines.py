@@ -171,6 +171,7 @@ def test_a_line_with_a_wrong_number_of_columns_is_refused() -> None:
     assert decoder.counts["malformed"] == 2
     assert [u.value for u in decoder.feed(b"1,2,3\n")] == [1.0]
     short = Decoder([CSV])
+    assert (short.refused, short.trouble) == ("", "")
     assert short.feed(b"\nE,1,2\n") == []
     assert short.counts["malformed"] == 1
     assert short.refused == "it has 2 columns: b'E,1,2'"

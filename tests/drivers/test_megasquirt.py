@@ -134,6 +134,7 @@ def test_a_throttle_that_is_not_calibrated_exactly_is_closed_or_open() -> None:
 
 def test_only_complete_data_frames_are_accepted() -> None:
     decoder = Decoder()
+    assert decoder.refused == decoder.trouble == ""
     spoiled = [Frame(BASE, bytes(7)), Frame(BASE, bytes(8), REMOTE), Frame(BASE + 2, b"")]
     assert decoder.feed(spoiled) == []
     assert (decoder.counts["wrong length"], decoder.counts["not a data frame"]) == (2, 1)

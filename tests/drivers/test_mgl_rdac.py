@@ -123,6 +123,7 @@ def test_another_rdac_is_ignored() -> None:
 
 def test_frames_of_others_between_those_of_the_rdac_hide_none() -> None:
     decoder = Decoder(1, {"rpm_1": Target("TACH1")})
+    assert (decoder.refused, decoder.trouble) == ("", "")
     others = [Frame(0x100, bytes(8)), Frame(0x208, bytes(7)), Frame(0x208, bytes(8), REMOTE), Frame(0x201, bytes(8))]
     assert decoder.feed([*others, GOLDEN[4]]) == [Update("TACH1", 2450.0)]
     assert decoder.counts["received"] == 4
@@ -139,7 +140,9 @@ def test_a_thermocouple_needs_a_fresh_temperature_of_the_rdac() -> None:
         assert decoder.feed([Frame(couple.arbitration_id, couple.data, 0, when)])[0].value == value
 
 
-@pytest.mark.parametrize(("degrees", "healthy"), [(-61, False), (-60, True), (150, True), (151, False)])
+@pytest.mark.parametrize(
+    ("degrees", "healthy"), [(-32768, False), (-61, False), (-60, True), (150, True), (151, False), (32767, False)]
+)
 def test_which_temperatures_an_rdac_can_have(degrees: int, healthy: bool) -> None:
     decoder = Decoder(1, {"thermocouple_1": Target("CHT11")})
     data = degrees.to_bytes(2, "little", signed=True) + bytes(2)

@@ -88,16 +88,18 @@ def test_messages_of_another_type_come_from_another_instrument() -> None:
 
 
 def test_what_another_address_sends_says_nothing_about_ours() -> None:
-    decoder, troubles = Decoder(address=1), []
+    decoder = Decoder(address=1)
+    troubles = [decoder.trouble]
     for address, message in ((7, 1), (1, 1), (7, 8)):
         decoder.feed(framed(GOLDEN[4:14], address, message))
         troubles.append(decoder.trouble)
-    assert troubles == ["", *["messages have type 1 instead of 8: this is not a TP-3"] * 2]
+    assert troubles == ["", "", *["messages have type 1 instead of 8: this is not a TP-3"] * 2]
     assert (decoder.counts["ignored"], decoder.counts["used"]) == (3, 0)
 
 
 def test_what_was_refused_is_shown() -> None:
     decoder = Decoder()
+    assert decoder.refused == ""
     good = framed(bytes.fromhex("0005 008A 0000 0000 0000"))
     spoiled = good[:14] + bytes((good[14] ^ 1, 3))
     decoder.feed(spoiled + b"junk")
