@@ -344,13 +344,18 @@ class Item:
         with self._lock:
             self.writes += 1
             previous = self._reading
-            plain = not (flags or check or old)
-            backup = self._others.get(source) if plain else None
-            if plain and source == previous.source and not previous.flags:
-                # If a ranked item has no flags, its best source is published and all its backups are live.
-                self._reading = reading = Reading(value, 0, self._clock(), source)
-            elif backup is not None and (renewed := self._renew(backup, value)) is not None:
-                reading = renewed
+            known: Reading | None = None
+            if not (check or old):
+                if source == previous.source:
+                    if not (flags or previous.flags):
+                        # If a ranked item has no flags, its best source is published and all its backups are live.
+                        self._reading = known = Reading(value, 0, self._clock(), source)
+                    else:
+                        known = self._repeat(previous, value, flags, reason)
+                elif not flags and (backup := self._others.get(source)) is not None:
+                    known = self._renew(backup, value)
+            if known is not None:
+                reading = known
             else:
                 reading = self._compose(value, source, flags, reason, mask & WRITABLE, check, why)
                 if old:
@@ -751,6 +756,25 @@ class Item:
                 self._never = Reading(reading.value, never.flags, NEVER, "", never.reasons)
                 self._rerank(self._never)
 
+    def _repeat(self, published: Reading, value: Value, flags: int | None, reason: str) -> Reading | None:
+        """Publish another value of the published source, with the flags that it had. Returns None, and stores nothing,
+        unless that changes nothing else. The caller holds the lock."""
+        if published.flags & OLD or published.checked or self.doubts or self._said is not None:
+            return None
+        now, source, reasons = self._clock(), published.source, published.reasons
+        if not self.ranked:
+            if flags is not None and (flags != published.flags or len(reasons) != 1 or reasons[0][1] != reason):
+                return None
+            self._reading = reading = Reading(value, published.flags, now, source, reasons)
+            return reading
+        # A backup is missing. The others become neither better nor worse by themselves before the item is due.
+        if flags or published.flags != SECFAIL or self.rank(source) is None:
+            return None
+        if self._due is not None and self._due <= now:
+            return None
+        self._reading = Reading(value, SECFAIL, now, source, reasons)
+        return Reading(value, 0, now, source)
+
     def _renew(self, backup: Reading, value: Value) -> Reading | None:
         """Store another good value of the source of `backup`, which is not published. Returns None, and stores nothing,
         unless that changes nothing else: the source was as good before, and is of lower rank than a good reading. The
@@ -758,18 +782,21 @@ class Item:
         published = self._said or self._reading
         if backup.flags or published.flags & DOUBTFUL or self.doubts or not self.ranked:
             return None
+        source, ranks = backup.source, self._rank_of
         try:
-            rank, published_rank = self._rank_of[backup.source], self._rank_of[published.source]
+            rank, published_rank = ranks[source], ranks[published.source]
         except KeyError:
             return None
         now = self._clock()
         if rank is not None:
             if published_rank is None or rank <= published_rank:
                 return None
-            if self.tolerance and min(backup.stamp, published.stamp) + self.tolerance <= now:
+            tolerance = self.tolerance
+            if tolerance and (backup.stamp + tolerance <= now or published.stamp + tolerance <= now):
                 return None
-        reading = Reading(value, 0, now, backup.source)
-        self._keep_other(reading)
+        others = self._others
+        del others[source]
+        others[source] = reading = Reading(value, 0, now, source)  # the latest last
         return reading
 
     def _publish(self, reading: Reading) -> None:
@@ -868,21 +895,31 @@ class Item:
         now = self._clock()
         current = self._aged(current, now)
         current_rank = self.rank(current.source)
-        ranked = [] if current_rank is None else [(_level(current), current_rank, current)]
-        for other in self._others.values():
-            rank = self.rank(other.source)
-            if rank is not None:
-                ranked.append((self._level_at(other, now), rank, other))
-        live = {rank for level, rank, _ in ranked if level}
+        ours = _level(current)
+        live: set[int | None] = {current_rank} if ours else set()
+        better: list[tuple[int, int, Reading]] = []  # those that may take its place: level, rank, reading
+        ranks, tolerance = self._rank_of, self.tolerance
+        for source, other in self._others.items():
+            rank = ranks[source] if source in ranks else self.rank(source)
+            if rank is None:
+                continue
+            # This is `rank` and `_level_at`, without the calls: it is done for all sources of an item.
+            flags = other.flags & DOUBTFUL
+            if (other.stamp + tolerance <= now if tolerance else other.stamp == NEVER) or flags & ~BAD:
+                level = 0
+            else:
+                level = 1 if flags else GOOD
+                live.add(rank)
+            if current_rank is None or level > ours or (level == ours and rank <= current_rank):
+                better.append((level, rank, other))
         best, best_rank, back_at = current, current_rank, None
-        if ranked:
-            ours = _level(current)
-            top = GOOD if ours == GOOD and current_rank is not None else max(level for level, _, _ in ranked)
+        if better:
+            top = max(level for level, _, _ in better)
             if current_rank is None or ours < top:
-                _, best_rank, best = min((r for r in ranked if r[0] == top), key=lambda r: (r[1], -r[2].stamp))
+                _, best_rank, best = min((r for r in better if r[0] == top), key=lambda r: (r[1], -r[2].stamp))
             elif top:
-                for level, rank, reading in ranked:
-                    if level < top or rank > best_rank or (rank == best_rank and reading.stamp <= best.stamp):  # type: ignore[operator]
+                for level, rank, reading in better:
+                    if rank > best_rank or (rank == best_rank and reading.stamp <= best.stamp):  # type: ignore[operator]
                         continue
                     if rank < current_rank and rank in self._shown and self.return_after:
                         good, fresh = self._since.get(reading.source, (NEVER, NEVER))
@@ -892,7 +929,8 @@ class Item:
                             continue
                     best, best_rank = reading, rank
         best = self._aged(best, now)
-        missing = [entry for rank, entry in enumerate(self.sources) if rank not in live and rank != (best_rank or 0)]
+        live.add(best_rank or 0)
+        missing = [entry for rank, entry in enumerate(self.sources) if rank not in live]
         if best.source != current.source:
             del self._others[best.source]
             if current.source:
@@ -926,7 +964,9 @@ class Item:
         return 0 if late else _level(reading)
 
     def _aged(self, reading: Reading, now: float) -> Reading:
-        if reading.flags & OLD or not self._overdue(reading, now):
+        # With `_overdue`, without the call, as in `_level_at`.
+        late = reading.stamp + self.tolerance <= now if self.tolerance else reading.stamp == NEVER
+        if not late or reading.flags & OLD:
             return reading
         who = reading.source or "its source"
         return _flagged(reading, OLD, OLD, f"nothing from {who} within {self.definition.tolerance} ms")

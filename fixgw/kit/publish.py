@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fixgw.database import Item
     from fixgw.plugin import PluginBase
 
+SPOILT = BAD | FAIL
+
 
 class Publisher:
     """Writes updates under the plugin's source. Used only by the plugin's own thread.
@@ -59,28 +61,29 @@ class Publisher:
             self._write(updates, source or self._plugin.source)
 
     def _write(self, updates: Iterable[Update], source: str) -> None:
+        items, written, changes_within = self._items, self.written, self._changes_within
         for key, value, flags, reason in updates:
             try:
-                item = self._items[key]
+                item = items[key]
             except KeyError:
-                item = self._items[key] = self._find(key)
+                item = items[key] = self._find(key)
             if item is None:
                 continue
             if value is None:
                 # Do not flag another source's value; a ranked item keeps each source's reading apart.
                 theirs = item.said.source
                 if unmarked(theirs) in (unmarked(source), "") or theirs in START or item.rank(source) is not None:
-                    item.flag(flags, BAD | FAIL, source, reason)
+                    item.flag(flags, SPOILT, source, reason)
                 continue
-            self.written.add(key)
-            if item.key in self._changes_within and (still := self._standing_still(item, value)):
+            written.add(key)
+            if changes_within and item.key in changes_within and (still := self._standing_still(item, value)):
                 flags, reason = flags | FAIL, still
-            if flags & (BAD | FAIL) and self._would_spoil(item, source):
+            if flags & SPOILT and self._would_spoil(item, source):
                 continue
             try:
                 # An instrument repeats its settings: it may not have heard yet of what somebody has set since.
                 write = item.report if item.definition.setting else item.write
-                write(value, source, flags, reason, mask=BAD | FAIL)
+                write(value, source, flags, reason, SPOILT)
             except BadValue as error:  # the item is defined with another type
                 self._counts["misfits"] = self._counts.get("misfits", 0) + 1
                 self._complain("%s", error)

@@ -289,6 +289,17 @@ def test_flags_outside_the_mask_are_kept(ias: Item) -> None:
     assert ias.write(2.0, flags=FAIL, mask=BAD | FAIL).flags == SECFAIL | FAIL
 
 
+def test_the_same_flags_again_come_with_the_reason_of_the_last_write(ias: Item) -> None:
+    for reason in ("ice", "ice", "water"):
+        reading = ias.write(1.0, "a", BAD, reason)
+        assert ias.reading is reading
+        assert reading.reasons == ((BAD, reason),)
+    assert ias.write(2.0, "a", BAD).reason(BAD) == "set by a"
+    ias.write(1e9, "a", FAIL, "above all")
+    assert ias.write(3.0, "a", FAIL | BAD, "above all").checked == 0
+    assert ias.write(3.0, "a", FAIL, "above all").flags == FAIL
+
+
 def test_old_is_no_flag_to_write(ias: Item) -> None:
     assert ias.write(1.0, flags=OLD | BAD).flags == BAD
     assert ias.write(1.0, flags=OLD | BAD, mask=OLD | BAD).flags == BAD

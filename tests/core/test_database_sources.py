@@ -109,6 +109,37 @@ def test_a_lower_ranked_write_is_stored_without_notification(bench: Bench, lat: 
     assert bench.news() == []
 
 
+def test_a_source_goes_on_writing_while_a_backup_is_missing(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2)
+    bench.news()
+    returned = lat.write(1.5, "gps1", 0)
+    assert (returned.value, returned.flags) == (1.5, 0), "the writer gets its own reading"
+    assert bench.news() == [(1.5, "00001", "gps1")]
+    assert lat.reading.reason(SECFAIL) == "nothing from canfix"
+    bench.clock.now += 1.0
+    lat.write(1.6, "gps1")
+    assert lat.reading.reason(SECFAIL) == "nothing from gps2, canfix", "known although nothing has aged the item yet"
+
+
+def test_a_better_source_returns_in_time_while_a_backup_is_missing(bench: Bench, lat: Item) -> None:
+    """At its time, whoever writes then, although nothing has aged the item yet."""
+    all_write(lat, gps1=1, gps2=2)
+    lat.fail("antenna open", "gps1")
+    lat.write(1.1, "gps1", 0)
+    bench.keep_up(2.9, gps1=1.2, gps2=2.2)
+    assert lat.reading.source == "gps2"
+    bench.clock.now += 0.1
+    lat.write(2.3, "gps2")
+    assert (lat.reading.value, lat.reading.source) == (1.2, "gps1")
+
+
+def test_a_source_in_doubt_that_writes_on_stays_bad(lat: Item) -> None:
+    all_write(lat, gps1=1)
+    lat.doubt({"gps1": "differs"})
+    lat.write(1.5, "gps1")
+    assert (lat.reading.value, lat.reading.reason(BAD)) == (1.5, "differs")
+
+
 def test_an_entry_covers_what_is_below_it(lat: Item) -> None:
     assert [lat.rank(s) for s in ("gps1", "canfix/12", "canfix", "canfixer", "", "gps1/RMC", "netfix/1")] == [
         0,
