@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from fixgw import database
 from fixgw.database import BAD, FAIL, Database
-from fixgw.drivers.links import child
 from fixgw.drivers.rtl_433 import Plugin, RtlOptions
 from fixgw.drivers.rtl_433.protocol import MAX_LINE, MAX_SEEN, Decoder, Field, Sensor
 from fixgw.hw_sim.bench.base import Subject, packaged_database
@@ -348,7 +347,7 @@ def test_a_child_that_dies_fails_its_values_and_comes_back(db: Database, tmp_pat
 @pytest.mark.slow
 def test_a_child_that_does_not_obey_is_killed_after_a_second(db: Database, tmp_path: Path) -> None:
     program = script(tmp_path / "rtl_433", "trap '' TERM; while true; do sleep 0.1; done")
-    with running(plugin(program=program), limit_s=child.TERMINATE_S + 0.8) as tyres:
+    with running(plugin(program=program), limit_s=1.8) as tyres:
         until(lambda: tyres.health() == "", tyres.health)
     assert tyres.counts["killed"] == 1
 

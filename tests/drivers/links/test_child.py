@@ -13,7 +13,6 @@ from msgspec import ValidationError
 
 from fixgw import database
 from fixgw.database import Database
-from fixgw.drivers.links import child
 from fixgw.drivers.links.child import CHUNK_BYTES, ChildOptions, ChildPoller
 from fixgw.errors import DeviceError
 from fixgw.kit import raw
@@ -138,7 +137,7 @@ def test_long_words_are_cut_and_other_characters_replaced(ear: Callable[..., Ear
     assert it.words == "x\N{REPLACEMENT CHARACTER}"
     it = ear("head -c 9999 /dev/zero | tr '\\0' y >&2; echo >&2; echo; exec sleep 60")
     it.until(lambda: it.words)
-    assert it.words == "y" * child.MAX_ERROR_TEXT
+    assert it.words == "y" * 300
 
 
 def test_words_of_the_child_before_are_not_those_of_this_one(ear: Callable[..., Ear], tmp_path: Path) -> None:
@@ -191,6 +190,11 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, kind: type[Ear], 
     fix = "sudo apt install ear-tools" if kind is Packaged else ""
     assert finding == Finding("problem", f"{program} is not installed", fix)
     assert [*it.preflight(Ear("sh").options)] == []
+
+
+def test_a_program_is_tried_again_after_growing_pauses() -> None:
+    it = Ear("program-that-is-not-there")
+    assert [it.step(0.0) for _ in range(7)] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
 
 
 def test_a_program_has_a_name() -> None:

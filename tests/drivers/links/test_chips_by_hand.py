@@ -199,6 +199,12 @@ def test_why_a_chip_cannot_be_opened_is_said_in_words(db: Database, error: OSErr
     assert chip.health() == "it is another chip"
 
 
+def test_a_chip_is_looked_for_after_growing_pauses(db: Database) -> None:
+    chip = Chip()
+    chip.missing = GONE
+    assert [chip.step(0.0) for _ in range(5)] == [0.25, 0.5, 1.0, 2.0, 2.0]
+
+
 def test_a_chip_that_is_given_up_fails_its_keys_as_some_never_age(db: Database) -> None:
     chip = Chip()
     chip.give(1.0)

@@ -225,6 +225,32 @@ def test_as_much_is_sent_as_the_port_accepts() -> None:
     assert ear.send(b"hello") == 0
 
 
+def test_old_bytes_have_been_read_when_nothing_comes_for_20_ms(monkeypatch: pytest.MonkeyPatch) -> None:
+    ear = Ear()
+    pieces, waits = [b"one", b"two", b"three", b""], []
+
+    def read(timeout: float) -> bytes:
+        waits.append(timeout)
+        return pieces.pop(0)
+
+    monkeypatch.setattr(ear, "_read", read)
+    ear.hold_up.clock = lambda: 5.0
+    ear.poll(0.2)
+    assert (waits, ear.counts["old bytes discarded"]) == ([0.2, 0.02, 0.02, 0.02], 11)
+
+
+def test_a_port_is_tried_again_after_growing_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    ear = Ear()
+    monkeypatch.setattr(ear, "_open", lambda: SerialPoller._open(ear))
+
+    def fail() -> Any:
+        raise OSError("gone")
+
+    monkeypatch.setattr(ear, "_open_now", fail)
+    ear.hear(None)
+    assert [ear.step(0.0) for _ in range(4)] == [0.5, 1.0, 2.0, 2.0]
+
+
 def test_recorders_hear_what_was_really_sent() -> None:
     ear, buffer, db = Ear(), Buffer(10), packaged_database()
     assert ear.line is not None

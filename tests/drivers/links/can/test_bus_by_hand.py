@@ -516,11 +516,10 @@ def test_an_interface_that_is_not_there_is_looked_for_again(rig: Rig, caplog: py
     caplog.set_level(logging.INFO)
     rig.trouble = DeviceError("can0 does not exist")
     rig.port.given.append(OSError("gone"))
-    for _ in range(3):
-        rig.step()
+    assert [rig.bus.step(0.0) for _ in range(6)] == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
     assert rig.bus.health() == "can0 does not exist"
     assert rig.losses == ["gone"]
-    assert rig.status("outages", "failed attempts") == (1, 2)
+    assert rig.status("outages", "failed attempts") == (1, 5)
     rig.trouble = None
     rig.step()
     assert rig.bus.health() == ""
