@@ -37,6 +37,7 @@ class Bus:
         self.refuses: Exception | None = None
         self.waited: list[float] = []
         self.queue: Queue[int] = Queue()
+        self.closed = False
 
     def recv(self, timeout: float) -> can.Message | None:
         self.waited.append(timeout)
@@ -53,6 +54,7 @@ class Bus:
         self.sent.append(message)
 
     def shutdown(self) -> None:
+        self.closed = True
         raise OSError("it is gone")
 
 
@@ -106,6 +108,7 @@ def test_what_an_interface_can_do(kind: type[PythonCanPort], blocks: bool, fd: b
     assert Rig(kind, fd=True).port.fd
     assert rig.port.facts() == {"adapter": "a bus for tests"}
     rig.port.close()
+    assert rig.bus.closed
 
 
 @pytest.mark.parametrize(
