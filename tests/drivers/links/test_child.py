@@ -85,7 +85,9 @@ def test_a_child_gets_its_arguments_and_nothing_to_read(ear: Callable[..., Ear])
     status = it.get_status()
     assert (status["process"], status["bytes"], status["last words"]) == (it._child.pid, 10, "")
     assert os.getsid(it._child.pid) == it._child.pid, "Ctrl-C is for the gateway"
+    streams = it._child.stdout, it._child.stderr
     it.close()
+    assert all(stream is not None and stream.closed for stream in streams)
     assert it.get_status()["process"] is None
     it.poll(0.0)
     assert "killed" not in it.counts

@@ -243,6 +243,14 @@ def test_when_the_interface_is_lost_the_queue_is_dropped_and_the_last_frames_are
     assert rig.losses == ["gone"]
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+def test_a_lost_interface_is_closed_whether_or_not_a_write_may_hang(rig: Rig, blocking: bool) -> None:
+    rig.port.blocking = blocking
+    rig.port.given.append(OSError("gone"))
+    rig.step()
+    assert rig.port.closed.is_set()
+
+
 def test_a_write_that_fails_opens_the_interface_again(rig: Rig) -> None:
     rig.port.error = OSError("No such device")
     rig.tap.send(1)

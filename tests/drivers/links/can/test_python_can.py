@@ -310,6 +310,19 @@ def test_a_socketcand_that_reads_or_says_nothing_is_noticed(monkeypatch: pytest.
         port.close()
 
 
+@pytest.mark.slow
+def test_a_socketcand_learns_that_we_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python_can, "keep_alive", lambda sock, give_up: None)
+    ours, server = socket.socketpair()
+    bus: Any = Bus()
+    bus._SocketCanDaemonBus__socket = ours
+    with ours, server:
+        server.settimeout(5)
+        SocketcandPort(bus, BusOptions(interface="socketcand"), lambda what, n=1: None).close()
+        assert server.recv(1) == b""
+    assert bus.closed
+
+
 def test_a_socketcand_that_is_not_there_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
