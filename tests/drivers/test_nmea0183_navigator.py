@@ -97,7 +97,13 @@ def test_cdi_is_a_fraction_of_full_scale_and_is_clamped() -> None:
 def test_a_cross_track_error_at_the_limit_is_suspect_but_the_needle_is_not(panel: Panel) -> None:
     panel.hear("GPXTE,A,A,9.99,L,N")
     assert panel.value("CDI") == -1.0
-    assert panel.updates["XTRACK"].flags == BAD
+    assert panel.updates["XTRACK"] == Update("XTRACK", 9.99, BAD, "the navigator shows at most 9.99 nmi")
+    panel.hear("GPXTE,A,A,100.0,R,N")
+    assert (panel.updates["XTRACK"].value, panel.value("CDI")) == (-100.0, 1.0)
+    panel.hear("GPXTE,A,A,9.98,R,N")
+    assert panel.value("XTRACK") == -9.98
+    panel.hear("GPXTE,A,A,9.99,L,N,E")
+    assert "dead reckoning" in panel.updates["XTRACK"].reason, "that comes first"
 
 
 def test_course_and_bearing_are_magnetic(panel: Panel) -> None:
@@ -155,15 +161,60 @@ def test_dead_reckoning_makes_guidance_suspect(panel: Panel) -> None:
     assert panel.updates["CDI"].flags == panel.updates["XTRACK"].flags == BAD
 
 
-@pytest.mark.parametrize("fields", ["abc,R,N", "0.1,X,N", "0.1,,N", ",R,N", "500,R,N", "0.1,R,K"])
+@pytest.mark.parametrize("fields", ["abc,R,N", "0.1,X,N", "0.1,,N", ",R,N", "100.1,R,N", "0.1,R,K", "-0.1,R,N"])
 def test_an_unreadable_cross_track_error_fails(panel: Panel, fields: str) -> None:
     panel.hear("GPXTE,A,A,0.10,R,N", f"GPXTE,A,A,{fields}")
-    assert panel.updates["CDI"].flags == panel.updates["XTRACK"].flags == FAIL
+    for key in ("CDI", "XTRACK"):
+        assert panel.updates[key] == Update(key, None, FAIL, "the navigator's cross-track error is missing or absurd")
+
+
+def test_a_zero_has_no_sign(panel: Panel) -> None:
+    for side in ("L", "R", ""):
+        panel.hear(f"GPXTE,A,A,0.00,{side},")
+        assert str(panel.value("CDI")) == "0.0"
+
+
+@pytest.mark.parametrize(("degrees", "shown"), [("0.4", "000"), ("359.4", "359"), ("359.6", "000"), ("360.0", "000")])
+def test_a_bearing_has_three_digits(panel: Panel, degrees: str, shown: str) -> None:
+    panel.hear(f"GPAPB,A,A,0.10,R,N,V,V,360.0,M,DEST,{degrees},M,013,M,A")
+    assert panel.value("WPHEAD") == shown
+    assert panel.value("COURSE") == 0.0
+
+
+def test_a_direction_without_a_reference_or_beyond_a_circle_is_not_taken(panel: Panel) -> None:
+    for course in ("011,,DEST", "011,K,DEST", "361,M,DEST", ",M,DEST"):
+        assert "COURSE" not in panel.hear(f"GPAPB,A,A,0.10,R,N,V,V,{course},013,M,013,M,A")
+    assert "WPNAME" not in panel.hear("GPAPB,A,A,0.10,R,N,V,V,011.4,M, ,012.6,M,013,M,A")
+    assert "WPNAME" not in panel.hear("GPBOD,099.3,T,105.6,M, ,")
+
+
+def test_guidance_is_no_better_than_the_fix_of_the_same_receiver(panel: Panel) -> None:
+    estimated = "GPRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,003.1,W,E"
+    panel.hear(estimated, "GPRMB,A,0.4,L,,DEST,4917.24,N,12309.57,W,001.3,052.5,000.5,V", "GPBOD,,T,105.6,M,DEST,")
+    for key in ("XTRACK", "CDI", "WPNAME", "WPLAT", "WPLON", "WPHEAD", "COURSE"):
+        assert panel.updates[key].value is not None
+        assert (panel.updates[key].flags, panel.updates[key].reason) == (BAD, panel.updates["LAT"].reason)
+
+
+def test_why_there_is_no_guidance(panel: Panel) -> None:
+    panel.hear(RMC, "GPXTE,A,A,0.10,R,N")
+    for body, reason in (
+        ("GPXTE,V,A,0.10,R,N", "the navigator gives no guidance: no waypoint, or no fix"),
+        ("GPXTE,A,A,0.10,R,N,N", "the navigator gives no guidance: no waypoint, or no fix"),
+        ("GPXTE,A,A,0.10,R,N,S", "the receiver is in simulator mode"),
+        ("GPXTE,A,A,0.10,R,N,M", "the receiver's position was entered by hand"),
+    ):
+        panel.hear(body)
+        assert panel.updates["XTRACK"] == Update("XTRACK", None, FAIL, reason)
 
 
 def test_a_waypoint_without_a_position_fails_its_position(panel: Panel) -> None:
-    panel.hear("GPRMB,A,0.4,L,,DEST,9917.24,N,12309.57,W,001.3,052.5,000.5,V")
-    assert panel.updates["WPLAT"].flags == panel.updates["WPLON"].flags == FAIL
+    for place in ("9917.24,N,12309.57,W", "4917.24,N,18109.57,W", ",,12309.57,W", "4917.24,N,,", "0000.0,N,00000.0,E"):
+        panel.hear(f"GPRMB,A,0.4,L,,DEST,{place},001.3,052.5,000.5,V")
+        for key in ("WPLAT", "WPLON"):
+            assert panel.updates[key] == Update(key, None, FAIL, "the waypoint's position is missing or absurd")
+    panel.hear("GPRMB,A,0.4,L,,DEST,0000.0,N,12309.57,W,001.3,052.5,000.5,V")
+    assert panel.value("WPLAT") == 0.0
     assert panel.value("WPNAME") == "DEST"
 
 

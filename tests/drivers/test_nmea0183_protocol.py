@@ -114,7 +114,29 @@ def test_a_broken_sentence_is_counted_by_its_reason(data: bytes, reason: str) ->
     framer.feed(framed(GGA))  # this device sends checksums
     assert framer.feed(data) == []
     assert {k: n for k, n in framer.counts.items() if n} == {"received": 2, reason: 1}
-    assert framer.refused.startswith(reason)
+    assert framer.refused == f"{reason}: {data[1:].strip()[:250]!r}"
+
+
+@pytest.mark.parametrize("kind", ["GPTXT", "PTXT"])
+def test_a_sentence_has_up_to_250_characters(kind: str) -> None:
+    """Between the dollar and the end of the line. One longer is ignored if it is proprietary, for those may be."""
+    for length, outcome in ((250, ""), (251, "ignored" if kind == "PTXT" else "too long")):
+        data = framed(f"{kind},".ljust(length - 3, "x"))
+        assert len(data.strip()) == length + 1
+        for pieces in ([data], [data[:-2], b"\r\n"]):
+            framer = Framer()
+            found = [sentence for piece in pieces for sentence in framer.feed(piece)]
+            assert len(found) == (not outcome)
+            assert {k: n for k, n in framer.counts.items() if n} == {"received": 1} | ({outcome: 1} if outcome else {})
+
+
+def test_an_unfinished_sentence_is_forgotten_after_an_interruption() -> None:
+    framer = Framer()
+    framer.feed(framed(RMC)[:30])
+    framer.interrupt()
+    assert framer.feed(framed(RMC)[30:]) == []
+    assert len(framer.feed(framed(RMC))) == 1
+    assert (framer.counts["received"], framer.refused) == (1, "")
 
 
 def test_a_device_that_never_sends_a_checksum_is_accepted() -> None:
@@ -248,6 +270,129 @@ def test_gns_counts_as_its_best_constellation(gps: Receiver) -> None:
 def test_proprietary_sentences_give_positions_too(gps: Receiver, body: str, latitude: float) -> None:
     gps.say(body)
     assert gps.value("LAT") == pytest.approx(latitude, abs=1e-6)
+
+
+GARMIN = "PGRMF,290,293895,160305,093802,13,5213.1439,N,02100.6511,E,A,{},{},226,2,1"
+ASHTECH = "PASHR,POS,{},08,235842.00,4016.3,N,11123.4,W,1500.0,,120.5,{},0.1,1.8,1.0,1.2,1.1,"
+
+
+@pytest.mark.parametrize(("kind", "fix", "flags"), [("0", 1, FAIL), ("1", 2, 0), ("2", 3, 0), ("", 1, FAIL)])
+def test_garmins_own_sentence_has_the_speed_in_km_h(gps: Receiver, kind: str, fix: int, flags: int) -> None:
+    for _ in range(2):  # the dimensions are those of the last second
+        gps.say(GARMIN.format(kind, "185.2").replace("093802", "093801"))
+        changes = gps.say(GARMIN.format(kind, "185.2"))
+    assert changes["LAT"].flags == flags
+    assert (changes["GPS_FIX_TYPE"].value, changes["GPS_FIX_TYPE"].flags) == (fix, BAD if flags else 0)
+    if not flags:
+        assert changes["GS"].value == pytest.approx(100.0)
+        assert changes["TRACK"].value == 226.0
+        slowly = gps.say(GARMIN.format(kind, "9999"))
+        assert not {"GS", "TRACK"} & slowly.keys()
+
+
+@pytest.mark.parametrize(("quality", "fix"), [("0", 3), ("1", 4), ("2", 5), ("3", 5), ("4", None), ("", None)])
+def test_ashtechs_own_sentence(gps: Receiver, quality: str, fix: int | None) -> None:
+    changes = gps.say(ASHTECH.format(quality, "10.5"))
+    if fix is None:
+        assert changes["LAT"].flags == changes["GS"].flags == FAIL
+        return
+    assert changes["GPS_FIX_TYPE"].value == fix
+    assert changes["LONG"].value == pytest.approx(-111.39)
+    assert (changes["GS"].value, changes["TRACK"].value) == (10.5, 120.5)
+    assert gps.say(ASHTECH.format(quality, "10.5").replace("POS", "SA4")) == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "mode", "flags", "fix"),
+    [
+        ("A", "A", 0, 2),
+        ("A", "R", 0, 5),
+        ("A", "E", BAD, 1),
+        ("A", "N", FAIL, 1),
+        ("V", "A", FAIL, 1),
+        ("V", "S", FAIL, 1),
+    ],
+)
+def test_skytraqs_own_sentence(gps: Receiver, status: str, mode: str, flags: int, fix: int) -> None:
+    body = f"PSTI,030,212409.000,{status},2447.0895,N,12100.5211,E,100.0,0.0,0.0,0.0,280316,{mode},0.0,0.0"
+    changes = gps.say(body)
+    assert (changes["LAT"].flags, changes["GPS_FIX_TYPE"].value) == (flags, fix)
+    assert gps.decoder.trouble == changes["LAT"].reason
+    assert gps.say(body.replace("030", "031")) == {}
+
+
+@pytest.mark.parametrize(
+    ("status", "flags", "fix"),
+    [
+        *[("G2", 0, 2), ("G3", 0, 3), ("D2", 0, 2), ("D3", 0, 4), ("RK", 0, 3), ("DR", BAD, 1)],
+        *[("NF", FAIL, 1), ("TT", FAIL, 1), ("", FAIL, 1)],
+    ],
+)
+def test_the_status_of_u_blox(gps: Receiver, status: str, flags: int, fix: int) -> None:
+    for second in (52, 53):  # the dimensions are those of the last second
+        changes = gps.say(
+            f"PUBX,00,1553{second}.40,4128.55351,N,09026.41639,W,185.677,{status},2.1,2.0,100.0,45.00,0,,0.9,1.1,0.8,8,0,0"
+        )
+    assert (changes["LAT"].flags, changes["GPS_FIX_TYPE"].value) == (flags, fix)
+    assert changes["GS"].flags == changes["GPS_ACCURACY_HORIZ"].flags == flags
+
+
+@pytest.mark.parametrize(
+    ("mode", "flags", "fix"),
+    [
+        *[
+            ("R", 0, 5),
+            ("F", 0, 5),
+            ("D", 0, 4),
+            ("P", 0, 3),
+            ("A", 0, 3),
+            ("E", BAD, 1),
+            ("M", FAIL, 1),
+            ("S", FAIL, 1),
+        ],
+        *[("N", FAIL, 1), ("", FAIL, 1), ("AD", 0, 4), ("NR", 0, 5), ("NA", 0, 3), ("AE", 0, 3)],
+    ],
+)
+def test_the_mode_of_gns_and_rmc(gps: Receiver, mode: str, flags: int, fix: int) -> None:
+    changes = gps.say(f"GNGNS,224749.00,3333.4268304,N,11153.3538273,W,{mode},19,0.6,406.110,-26.294,6.0,0138,V")
+    assert (changes["LAT"].flags, changes["GPS_FIX_TYPE"].value) == (flags, fix)
+    if len(mode) == 1:
+        rmc = f"GPRMC,123519,A,4807.038,N,01131.324,E,022.4,084.4,230394,,,{mode}"
+        assert Receiver().say(rmc)["LAT"].flags == flags
+        assert Receiver().say(f"GPGLL,4807.038,N,01131.324,E,123519,A,{mode}")["LAT"].flags == flags
+
+
+@pytest.mark.parametrize(
+    ("quality", "flags", "reason"),
+    [
+        ("0", FAIL, "no fix"),
+        ("9", FAIL, "no fix"),
+        ("02", 0, ""),
+        ("6", BAD, "the receiver estimates its position (dead reckoning)"),
+        ("7", FAIL, "the receiver's position was entered by hand"),
+        ("8", FAIL, "the receiver is in simulator mode"),
+    ],
+)
+def test_why_a_fix_is_not_good(gps: Receiver, quality: str, flags: int, reason: str) -> None:
+    changes = gps.say(GGA.replace("E,1,", f"E,{quality},"))
+    assert (changes["LAT"].flags, changes["LAT"].reason) == (flags, reason)
+    assert (changes["TALT"].flags, changes["TALT"].reason) == (flags, reason)
+    assert gps.decoder.trouble == reason
+
+
+def test_a_differential_rmc_of_old_receivers(gps: Receiver) -> None:
+    gps.say(
+        RMC.replace(",A,", ",D,"), "GPGSA,A,3,1,2,3,,,,,,,,,,3.1,3.1,", RMC.replace(",A,", ",D,").replace("19", "20")
+    )
+    assert gps.value("GPS_FIX_TYPE") == 4
+
+
+def test_before_anything_has_come_there_is_no_position(gps: Receiver) -> None:
+    assert gps.decoder.trouble == "no position yet"
+    gps.time = 100.0
+    assert gps.decoder.tick() == []
+    gps.say("GPZDA,000017.9,26,01,2020,,")
+    assert gps.decoder.trouble == "no position yet"
 
 
 def test_the_magnetic_track_is_true_minus_easterly_variation(gps: Receiver) -> None:
@@ -397,7 +542,7 @@ def test_a_receiver_whose_time_stands_still_has_no_fix(gps: Receiver) -> None:
     gps.time = 4.0
     gps.say(RMC)
     assert not gps.updates["LAT"].flags
-    gps.time = 6.0
+    gps.time = 4.01
     assert gps.say(RMC)["LAT"].reason == "the receiver's time has stopped"
 
 
@@ -490,6 +635,73 @@ def test_any_other_absurd_field_is_counted_and_only_it_is_left_out(gps: Receiver
     assert gps.counts["absurd values"] == 1
 
 
+@pytest.mark.parametrize(
+    ("body", "key", "highest", "beyond", "meant"),
+    [
+        ("GPRMC,123519,A,4807.038,N,01131.324,E,{},084.4,230394,,", "GS", "2000", "2000.1", 2000.0),
+        ("GPRMC,123519,A,4807.038,N,01131.324,E,022.4,{},230394,,", "TRACK", "359.9", "360.1", 359.9),
+        ("GPGGA,123519,4807.038,N,01131.324,E,1,{},0.9,545.4,M,46.9,M,,", "GPS_SATS_TRACKED", "200", "201", 200),
+        ("GPGGA,123519,4807.038,N,01131.324,E,1,08,0.9,0,M,{},M,,", "GPS_ELLIPSOID_ALT", "100000", "100001", 328083.99),
+        ("GPGSV,1,1,{},1,,,,2,,,,3,,,", "GPS_SATS_VISIBLE", "200", "201", 200),
+        ("GPGST,123519,1.0,,,,3.0,4.0,{}", "GPS_ACCURACY_VERTICAL", "100000", "100001", 328083.99),
+        ("GPGST,123519,1.0,,,,0,{},1", "GPS_ACCURACY_HORIZ", "100000", "100001", 328083.99),
+        ("PGRME,{},M,6.096,M,12.0,M", "GPS_ACCURACY_HORIZ", "100000", "100001", 328083.99),
+        ("HCHDM,{},M", "HEAD", "359.9", "360.1", 359.9),
+        ("GPVTG,054.7,T,{},M,005.5,N,010.2,K", "TRACKM", "359.9", "360.1", 359.9),
+        ("GPVTG,054.7,T,034.4,M,,N,{},K", "GS", "3704", "3704.1", 2000.0),
+    ],
+)
+def test_numbers_up_to_their_limits(
+    gps: Receiver, body: str, key: str, highest: str, beyond: str, meant: float
+) -> None:
+    gps.say(GGA)
+    assert gps.say(body.format(highest))[key].value == pytest.approx(meant)
+    before = gps.counts["absurd values"]
+    changes = gps.say(body.format(beyond))
+    assert key not in changes or changes[key].value is None
+    assert gps.counts["absurd values"] == before + 1
+    assert key not in gps.say(body.format("")) or gps.updates[key].value is None
+    assert gps.counts["absurd values"] == before + 1, "what is missing is not absurd"
+
+
+@pytest.mark.parametrize(
+    ("body", "feet"), [("-2000,F,2", -2000.0), ("60000,f,2", 60000.0), ("-2001,F,2", None), ("60001,F,2", None)]
+)
+def test_a_pressure_altitude_up_to_its_limits(gps: Receiver, body: str, feet: float | None) -> None:
+    reason = "" if feet is not None else "the receiver sends no pressure altitude, or an absurd one"
+    assert gps.say(f"PGRMZ,{body}")["PALT"] == Update("PALT", feet, 0 if feet is not None else FAIL, reason)
+
+
+@pytest.mark.parametrize("body", ["2963,M,2", "2963,F,", "2963,,2"])
+def test_an_altitude_in_another_unit_or_of_another_kind_is_not_taken(gps: Receiver, body: str) -> None:
+    assert gps.say(f"PGRMZ,{body}") == {}
+
+
+@pytest.mark.parametrize("units", ["F,46.9,M", "M,46.9,F"])
+def test_heights_in_another_unit_are_not_taken(gps: Receiver, units: str) -> None:
+    changes = gps.say(f"GPGGA,123519,4807.038,N,01131.324,E,1,08,0.9,545.4,{units},,")
+    assert not {"TALT", "GPS_ELLIPSOID_ALT"} & changes.keys()
+    assert "TALT" in gps.say("GPGGA,123520,4807.038,N,01131.324,E,1,08,0.9,545.4,,,,,")
+    assert "GPS_ACCURACY_HORIZ" not in gps.say("PGRME,9.1,F,6.096,M")
+
+
+@pytest.mark.parametrize(
+    ("time", "known"),
+    [("000000", True), ("235959", True), ("240000", False), ("126000", False), ("123461", False), ("1235", False)],
+)
+def test_a_time_up_to_its_limits(gps: Receiver, time: str, known: bool) -> None:
+    gps.say(RMC)
+    changes = gps.say(f"GPZDA,{time},31,12,2016,,")
+    assert ("TIMEZ" in changes) is known
+    assert gps.counts["absurd values"] == (not known)
+
+
+def test_a_time_is_told_once(gps: Receiver) -> None:
+    gps.say(RMC)
+    assert not {"TIMEZ", "TIMEZS"} & gps.say(GGA, "GPZDA,123519.00,31,12,2016,,").keys()
+    assert gps.say("GPZDA,123519.50,31,12,2016,,")["TIMEZS"] == Update("TIMEZS", 19)
+
+
 def test_a_leap_second_is_a_valid_time(gps: Receiver) -> None:
     gps.say(RMC, "GPZDA,235960.00,31,12,2016,,")
     assert gps.value("TIMEZ") == "23:59:60"
@@ -536,11 +748,14 @@ def test_when_its_time_stands_still_all_values_of_a_receiver_fail(gps: Receiver)
 
 def test_a_receiver_that_stops_sending_its_position_fails_within_five_seconds(gps: Receiver) -> None:
     fly(gps, 1, RMB, APB)
-    gps.time = 4.9
+    gps.time = 5.0
     gps.say(RMB, GSV)
     assert gps.decoder.tick() == []
-    gps.time = 5.1
-    assert {u.key for u in gps.decoder.tick() if u.flags == FAIL} >= {"LAT", "LONG", "XTRACK", "WPLAT", "GPS_FIX_TYPE"}
+    gps.time = 5.01
+    failed = gps.decoder.tick()
+    assert {u.key for u in failed} >= {"LAT", "LONG", "XTRACK", "WPLAT", "GPS_FIX_TYPE"}
+    assert {(u.value, u.flags, u.reason) for u in failed} == {(None, FAIL, "no position for 4 seconds")}
+    assert gps.decoder.trouble == "no position for 4 seconds"
     assert gps.decoder.tick() == [], "once is enough"
     assert {u.flags for u in gps.say(RMB, GSV).values()} == {FAIL}
     assert not any(u.flags for u in fly(gps, 6).values())
@@ -570,8 +785,13 @@ def test_a_position_whose_time_stands_still_fails_whatever_else_is_sent(gps: Rec
 def test_the_guidance_of_a_silent_navigator_without_a_position_fails(gps: Receiver) -> None:
     gps.say(RMB)
     assert gps.value("XTRACK") == 0.25
-    gps.time = 8.5
-    assert {u.key for u in gps.decoder.tick()} == {"XTRACK", "CDI", "WPNAME", "WPLAT", "WPLON"}
+    gps.time = 8.0
+    assert gps.decoder.tick() == []
+    gps.time = 8.01
+    assert {*gps.decoder.tick()} == {
+        Update(key, None, FAIL, "the navigator is silent") for key in ("XTRACK", "CDI", "WPNAME", "WPLAT", "WPLON")
+    }
+    assert gps.decoder.tick() == []
     gps.say(RMB)
     assert gps.value("XTRACK") == 0.25
 
@@ -662,6 +882,10 @@ def test_a_variation_of_zero_is_valid_if_it_was_nearly_zero_before(gps: Receiver
     assert "TRACKM" not in gps.say(rmc.format("123519", "0.0,E"))
     gps.say(rmc.format("123520", "0.1,E"))
     assert gps.say(rmc.format("123521", "0.0,E"))["TRACKM"].value == pytest.approx(84.4)
+    gps.say(rmc.format("123522", "0.5,W"))
+    assert "TRACKM" in gps.say(rmc.format("123523", "0.0,E"))
+    gps.say(rmc.format("123524", "0.6,W"))
+    assert "TRACKM" not in gps.say(rmc.format("123525", "0.0,E"))
 
 
 def test_no_cross_track_error_needs_no_side(gps: Receiver) -> None:
