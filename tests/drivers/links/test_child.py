@@ -224,6 +224,18 @@ def test_what_piled_up_while_the_process_was_held_up_is_old(ear: Callable[..., E
     del it._read
 
 
+def test_the_time_without_a_child_is_no_hold_up(ear: Callable[..., Ear]) -> None:
+    it = ear("echo; exec sleep 60")
+    at = 0.0
+    it.hold_up.clock = lambda: at
+    it.hold_up.reset()
+    it.close()
+    at += 60.0
+    it.open()
+    it.until(lambda: it.heard)
+    assert it.heard == [(b"\n", True)]
+
+
 def test_old_output_without_end_is_discarded_for_a_second(ear: Callable[..., Ear]) -> None:
     it = ear("echo; exec sleep 60")
     at = 0.0

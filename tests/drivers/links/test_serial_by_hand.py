@@ -225,6 +225,15 @@ def test_as_much_is_sent_as_the_port_accepts() -> None:
     assert ear.send(b"hello") == 0
 
 
+def test_the_time_without_a_port_is_no_hold_up() -> None:
+    ear, at = Ear(), 0.0
+    ear.hold_up.clock = lambda: at
+    ear.hear(None)
+    at += 60.0
+    ear.hear(b"ok")
+    assert ear.heard == [b"ok"]
+
+
 def test_old_bytes_have_been_read_when_nothing_comes_for_20_ms(monkeypatch: pytest.MonkeyPatch) -> None:
     ear = Ear()
     pieces, waits = [b"one", b"two", b"three", b""], []

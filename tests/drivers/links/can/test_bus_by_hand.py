@@ -132,6 +132,19 @@ def test_the_status_of_a_new_bus_and_of_one_that_works(rig: Rig) -> None:
     assert rig.status("connected", "received per second") == (False, 0)
 
 
+def test_what_the_interface_says_of_itself_is_in_the_status_and_the_health(rig: Rig) -> None:
+    rig.port.state = lambda: "passive"  # type: ignore[method-assign]
+    rig.port.facts = lambda: {"adapter": "a script"}  # type: ignore[method-assign]
+    rig.port.given.append(OSError("gone"))
+    rig.step()
+    assert rig.status("controller", "adapter") == ("unknown", None)
+    rig.step()
+    assert rig.status("controller", "adapter") == ("passive", "a script")
+    assert rig.bus.health() == PASSIVE
+    rig.port.trouble = lambda: "can0 is set to another bit rate"  # type: ignore[method-assign]
+    assert rig.bus.health() == "can0 is set to another bit rate", "the reason for all else"
+
+
 def test_a_bus_without_room_is_reported_after_two_seconds_until_a_frame_is_sent(rig: Rig) -> None:
     assert rig.bus.can_send
     assert rig.bus.acknowledged
@@ -485,6 +498,16 @@ def test_what_waited_while_the_process_was_held_up_is_discarded(rig: Rig, caplog
     at += 5.0
     rig.step()
     assert len(caplog.messages) == 1, "nothing had waited"
+
+
+def test_the_time_without_an_interface_is_no_hold_up(rig: Rig) -> None:
+    at = 0.0
+    rig.bus.hold_up.clock = lambda: at
+    rig.port.given.append(OSError("gone"))
+    rig.step()
+    at += 60.0
+    rig.receive(Frame(1))
+    assert rig.heard == [1]
 
 
 def test_a_writer_that_does_not_stop_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
