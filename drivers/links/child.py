@@ -145,7 +145,6 @@ class ChildPoller(Poller[OptionsT]):
             self.hold_up.reset()
 
     def close(self) -> None:
-        self._recorded = None
         child, self._child = self._child, None
         if child is None:
             return
