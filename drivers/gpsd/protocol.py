@@ -233,7 +233,6 @@ class Client:
         """The updates that are due because reports stopped; call it a few times a second."""
         now = self._clock()
         if self._reported_at is not None and now - self._reported_at > SILENCE_S:
-            self._ask_at = now
             return list(self._lose(""))
         overdue = [k for k, at in self._said.items() if k not in SATELLITES and now - at > SILENCE_S]
         return [self._fail(key, "gpsd no longer reports it") for key in overdue]

@@ -25,7 +25,9 @@ from fixgw.drivers.gpsd import GpsdOptions, Plugin
 from fixgw.drivers.gpsd.protocol import (
     ABSURD,
     ASK_S,
+    ATTITUDE,
     FIX_KEYS,
+    KEYS,
     MAX_LINE,
     NO_FIX,
     SILENCE_S,
@@ -95,6 +97,7 @@ def test_vector(vector: dict[str, Any], clock: Clock) -> None:
             assert update is not None, key
             assert update.value == (expected if isinstance(expected, str) else pytest.approx(expected, rel=1e-6)), key
             assert not update.flags & FAIL
+    assert {*updates} <= {*KEYS, *ATTITUDE}
     extra = {"TIMEZ", "TIMEZH", "TIMEZM", "TIMEZS", *(FIX_KEYS if "fail" in vector["expect"].values() else ())}
     assert {*updates} - extra <= {*vector["expect"]}
     counts = client.counts
@@ -122,6 +125,13 @@ def test_the_status_decides_whether_the_position_is_good(status: int, flags: int
 def test_the_kind_of_the_fix(mode: int, status: int, kind: int, client: Client) -> None:
     update = last(client.feed(tpv(mode=mode, status=status)))["GPS_FIX_TYPE"]
     assert (update.value, update.flags) == (kind, BAD if mode < 2 else 0)
+
+
+@pytest.mark.parametrize("mode", [-1, 4])
+def test_a_kind_of_fix_that_does_not_exist_is_refused(mode: int, client: Client) -> None:
+    assert client.refused == ""
+    assert client.feed(tpv(mode=mode)) == []
+    assert client.counts["malformed"] == 1
 
 
 def test_a_first_report_with_two_dimensions_leaves_the_altitude_alone(clock: Clock, client: Client) -> None:
@@ -421,6 +431,8 @@ def test_the_positions_of_a_poll_are_not_current(client: Client) -> None:
     client.feed(tpv(1))
     assert client.feed(poll + line(**{"class": "ERROR", "message": "no"})) == []
     assert client.trouble == "", "while it reports there is nothing to ask"
+    client.feed(line(**{"class": "POLL"}))
+    assert client.trouble == "gpsd reports no position: it has no receiver"
 
 
 def test_a_receiver_that_gpsd_never_had_is_asked_for(clock: Clock, client: Client) -> None:

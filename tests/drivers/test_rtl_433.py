@@ -199,6 +199,7 @@ def test_the_status_shows_what_may_be_a_tyre_the_latest_last() -> None:
 
 def test_what_is_refused_is_shown() -> None:
     decoder = Decoder(Clock(), [])
+    assert decoder.refused == ""
     for length, why in ((8192, "malformed"), (8193, "too long")):
         decoder.feed(b"x" * length + b"\n")
         assert decoder.refused == f"{why}: {b'x' * 200!r}"

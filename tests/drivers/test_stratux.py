@@ -541,6 +541,7 @@ def test_traffic_is_passed_on_with_the_message_that_it_came_in() -> None:
 
 def test_what_is_refused_is_shown() -> None:
     talk = Talk()
+    assert (talk.decoder.refused, talk.decoder.name) == ("", "")
     talk.decoder.feed(b"~" + bytes(range(60)) + b"~")
     assert talk.decoder.refused == f"bad checksum: {bytes(range(40)).hex()}"
     talk.decoder.feed(frame(b"\x0a\x01"))
