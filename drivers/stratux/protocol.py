@@ -94,11 +94,12 @@ class Decoder:
         self._began_at: float | None = None  # when the first frame came
         self._height: str | None = None  # the key of the geometric altitude, once it is known
         self._stratux_gps = True
-        self._time, self._time_since = -1, NEVER
+        self._time: int | None = None  # of the last heartbeat
+        self._time_since: float  # from the first one on
         self._lost = ""  # why there is no position, as far as heartbeats tell
         self._placed: bool | None = None  # None: nothing said yet
-        self._placed_at = NEVER
-        self._estimated: bool  # from the first position on
+        self._placed_at: float  # from the first position on, and so is the next
+        self._estimated: bool
 
     @property
     def trouble(self) -> str:
