@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 from typing import Any
 
 import pytest
 
-from fixgw.database import Database, Definition
+from fixgw.database import FAIL, Database, Definition
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.kit import traffic
 from fixgw.kit.traffic import FORGET_S, FRESH_S, HANDOVER_S, MAX_TARGETS, TISB_ICAO, TISB_TRACK, Table, Target
@@ -211,7 +212,16 @@ def test_a_gateway_has_one_which_goes_with_its_database(clock: Clock) -> None:
     one.write("LAT", 52.0, "gps", 0)
     one.write("LONG", 4.0, "gps", 0)
     assert traffic.table(one).put(KLM._replace(address=999))
+    assert (traffic.table(one)._here(), traffic.table(other)._here()) == ((52.0, 4.0), None)
+    for key, value in ("LAT", 52.0), ("LONG", 4.0):
+        one.write(key, value, "gps", FAIL)
+        assert traffic.table(one)._here() is None
+        one.write(key, value, "gps", 0)
     gone = weakref.ref(traffic.table(other))
     del other, db
     gc.collect()
     assert gone() is None
+    left = traffic.table(one)
+    del one
+    gc.collect()
+    assert (left._clock(), left._here(), left.heard_within()) == (math.inf, None, []), "nobody has it any more"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from fixgw.drivers import canfix, g3x, i2c_bmp, lines, mgl_rdac, nmea0183, nmea0183_out, serial_bridge
 from fixgw.drivers.g3x.protocol import without_place
-from fixgw.kit.anonymous import Shift, across, sentences
-from fixgw.kit.raw import Heard
+from fixgw.kit.anonymous import Shift, across, clean_stream, sentences
+from fixgw.kit.raw import Event, Heard
 from fixgw.rawreplay import load, replay
 from fixgw.recording import anonymous
 from fixgw.recording.capture import Outside, open_capture, write_capture
@@ -139,6 +139,23 @@ def test_pieces_are_cut_as_before() -> None:
     after = across(pieces, lambda data: sentences(data, SHIFT))
     assert list(map(len, after)) == list(map(len, pieces))
     assert b"".join(after) == sentences(whole, SHIFT)
+
+
+def test_what_a_link_wrote_is_left_out_and_what_it_read_keeps_its_time() -> None:
+    whole = seal("GPGLL,4354.0000,N,08843.2000,W,120000,A")
+    opened = Heard("gps", 0.0, "in", Event("serial", "opened"))
+    heard = [
+        opened,
+        Heard("gps", 1.0, "in", whole[:11]),
+        Heard("gps", 2.0, "out", b"$PSRF103*00"),
+        Heard("gps", 3.0, "discarded", whole[11:]),
+    ]
+    after = sentences(whole, SHIFT)
+    assert clean_stream(heard, lambda data: sentences(data, SHIFT)) == [
+        opened,
+        heard[1]._replace(data=after[:11]),
+        heard[3]._replace(data=after[11:]),
+    ]
 
 
 def test_the_gps_of_a_g3x() -> None:
