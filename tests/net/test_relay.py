@@ -318,6 +318,32 @@ def test_a_side_that_takes_nothing_for_five_seconds_is_reported_once(bench: Benc
 
 
 @pytest.mark.usefixtures("ticking")
+def test_a_side_has_five_seconds_from_when_something_waits_for_it(bench: Bench) -> None:
+    class Full:
+        """A socket whose system has no room left, as that of a side that hung before."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self._sock = sock
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+        def send(self, data: bytes) -> int:
+            raise BlockingIOError
+
+    _, server = bench.connect()
+    (pair,) = set(bench.relay._pairs.values())
+    pair.client.sock = Full(pair.client.sock)  # type: ignore[assignment]
+    bench.wind(60.0)
+    server.sendall(b"x")
+    until(lambda: pair.client.out)
+    bench.wind(4.9)
+    assert not bench.notes.of("hung")
+    bench.wind(0.2)
+    assert bench.notes.of("hung") == [("hung", 1, "client", True)]
+
+
+@pytest.mark.usefixtures("ticking")
 def test_a_side_that_takes_little_at_a_time_does_not_hang(bench: Bench) -> None:
     client, server = bench.connect()
     (pair,) = set(bench.relay._pairs.values())
