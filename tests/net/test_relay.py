@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import select
 import socket
@@ -404,6 +405,37 @@ def test_a_client_that_has_left_makes_room_for_another(bench: Bench) -> None:
         for end in bench.connect():
             end.close()
         until(lambda: bench.notes.events[-1][:2] == ("closed", number))  # noqa: B023
+
+
+@pytest.mark.usefixtures("ticking")
+def test_without_descriptors_it_goes_on_with_the_clients_that_it_has(bench: Bench) -> None:
+    class Exhausted:
+        """The socket on which the relay listens, while the process has no descriptors left."""
+
+        def __init__(self, sock: Any) -> None:
+            self._sock = sock
+            self.asked = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._sock, name)
+
+        def accept(self) -> Any:
+            self.asked += 1
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    client, server = bench.connect()
+    bench.wind(1.0)
+    listener, listening = bench.relay._listener, bench.relay._listener._socket
+    listener._socket = exhausted = Exhausted(listening)  # type: ignore[assignment]
+    bench.open.append(socket.create_connection(("127.0.0.1", bench.relay.port), PATIENCE_S))
+    until(lambda: exhausted.asked)
+    for _ in range(3):
+        client.sendall(b"still here")
+        assert receive(server, 10) == b"still here"
+    assert exhausted.asked == 1, "it is no use before a second has passed"
+    listener._socket = listening
+    bench.wind(1.0)
+    until(lambda: ("reached", 2) in bench.notes.events)
 
 
 def test_a_name_with_addresses_of_both_kinds_means_the_ipv4_one(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
