@@ -62,6 +62,7 @@ class Task:
     def __init__(self, worker: Worker[Any], due: float) -> None:
         self.worker = worker
         self.due = due
+        self.may_wait = type(worker).is_waiting is not Worker.is_waiting
         self.restless = 0  # instants in a row at which it took `MAX_TURNS`
         self.restless_at = due  # the last of them
 
@@ -244,7 +245,7 @@ class Stepper:
             ready = [
                 task
                 for task in self.tasks.values()
-                if (task.due <= now or task.worker.is_waiting()) and self._has_turns(task)
+                if (task.due <= now or (task.may_wait and task.worker.is_waiting())) and self._has_turns(task)
             ]
             if not ready:
                 break

@@ -169,4 +169,4 @@ class Instrument(SerialPoller[OptionsT]):
         return self._protocol.trouble or self.publisher.trouble
 
     def _count_refused(self) -> int:
-        return sum(self.counts[reason] for reason in self._protocol.REFUSALS)
+        return sum(map(self.counts.__getitem__, self._protocol.REFUSALS))

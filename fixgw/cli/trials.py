@@ -124,7 +124,8 @@ def fly_virtually(
                     trial.note_alerts(rig.now, rig.plugins[connection.name].get_status())
         trial.settle(rig.now)
 
-    _follow(rig.db, trial, lambda: rig.now)
+    world = rig.world
+    _follow(rig.db, trial, lambda: world.now)
     rig.hooks.append(settle)
     with rig:
         rig.fly_until(lambda: _is_set(trial.over, interrupted), end + 2 * rig.step, lapse=lapse)

@@ -280,6 +280,7 @@ class Formula(Computation):
         super().__init__(setup)
         self._calculate = calculate
         self.copies_aux = copies_aux
+        self._judged: tuple[list[int], str] = [], ""
 
     def evaluate(self) -> None:
         if self._needs_lead and not self._quorum.leader:
@@ -298,10 +299,18 @@ class Formula(Computation):
         flags &= PASSED
         if not flags:
             return 0, ""
+        if not flags & (OLD | FAIL):  # mostly: a backup is missing, as before
+            each = [reading.flags for reading in readings]
+            if each != self._judged[0]:
+                self._judged = each, self._say_what_is_wrong(readings)
+            return flags, self._judged[1]
         if not flags & FAIL and any(r.stamp == NEVER for r in readings):
             return None, ""
+        return flags, self._say_what_is_wrong(readings)
+
+    def _say_what_is_wrong(self, readings: Sequence[Reading]) -> str:
         wrong = (failing(i, r) for i, r in zip(self.items, readings, strict=True) if r.flags & PASSED)
-        return flags, ", ".join(dict.fromkeys(wrong))
+        return ", ".join(dict.fromkeys(wrong))
 
     def settle_outputs(self, readings: Sequence[Reading], flags: int, reason: str, arguments: Sequence[Any]) -> None:
         """Write the result for `arguments`, or why it cannot be computed."""

@@ -569,9 +569,11 @@ class Watch:
 
     def show(self, at: float, key: str, value: Value | None, flags: int = 0, source: str = "") -> None:
         """A key has this value, with these flags and this source."""
-        self._expire(at)
+        if self._pending:
+            self._expire(at)
         self.view.readings[key] = Seen(value, flags, source)
-        self._judge(at, key)
+        if self._pending:
+            self._judge(at, key)
 
     def show_aux(self, at: float, key: str, value: Value | None) -> None:
         """An aux value, ``KEY.name``, is this."""
@@ -617,15 +619,11 @@ class Watch:
                 these.remove(expectation)
 
     def _expire(self, at: float) -> None:
-        if not self._pending:
-            return
         for expectation in self._pending:
             expectation.expire(at)
         self._forget_decided()
 
     def _judge(self, at: float, key: str) -> None:
-        if not self._pending:
-            return
         for expectation in self._pending:
             if (keys := expectation.claim.keys) is not None and key in keys:
                 expectation.judge(at, self.view, settled=False)

@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from fixgw.hw_sim.bench.expect import Facts, View, Watch
+from fixgw.hw_sim.bench.expect import Facts, Seen, View, Watch
 
 if TYPE_CHECKING:
     from fixgw.database import Reading
@@ -47,7 +47,7 @@ class Trial:
         self._play = play
         self._end = end
         self.watch = play.watch = Watch(facts)
-        self._noted: deque[tuple[float, str, Value | None, int, str]] = deque()
+        self._noted: deque[tuple[float, str, Reading | Seen]] = deque()
         self._alerts: deque[tuple[float, Mapping[str, Mapping[str, Any]]]] = deque()
         self._now: float | None = None
 
@@ -61,11 +61,11 @@ class Trial:
     # -- what the gateway publishes; any thread ------------------------------------------------------------------------
 
     def note(self, at: float, key: str, reading: Reading) -> None:
-        self._noted.append((at, key, reading.value, reading.flags, reading.source))
+        self._noted.append((at, key, reading))
 
     def note_value(self, at: float, key: str, value: Value | None, flags: int = 0, source: str = "") -> None:
         """A value of a key, or of an aux value (``KEY.name``)."""
-        self._noted.append((at, key, value, flags, source))
+        self._noted.append((at, key, Seen(value, flags, source)))
 
     def note_alerts(self, at: float, status: Mapping[str, Any]) -> None:
         """The status of the alert logic (`fixgw.plugins.alerts`)."""
@@ -81,13 +81,16 @@ class Trial:
             return
         if self._now is None:
             self.watch.zero = self._now = now
-        while self._noted:
-            at, key, value, flags, source = self._noted.popleft()
-            at = self._now = min(max(at, self._now), now)
+        noted, watch = self._noted, self.watch
+        while noted:
+            at, key, what = noted.popleft()
+            if at < self._now:
+                at = self._now
+            self._now = at = min(at, now)
             if "." in key:
-                self.watch.show_aux(at, key, value)
+                watch.show_aux(at, key, what.value)
             else:
-                self.watch.show(at, key, value, flags, source)
+                watch.show(at, key, what.value, what.flags, what.source)
         while self._alerts:
             at, alerts = self._alerts.popleft()
             at = min(max(at, self._now), now)

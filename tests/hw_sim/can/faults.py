@@ -434,13 +434,14 @@ class Station:
 
     def received(self, frame: SimFrame) -> None:
         """Pass on a frame from another node. Any thread."""
-        if frame.extended or frame.remote or frame.fd:
+        id, data, extended, remote, fd, _ = frame
+        if extended or remote or fd:
             return
         faults = self._faults
         if not faults or not any(fault.deaf for fault in faults):
-            self.node.received(frame.arbitration_id, frame.data)
+            self.node.received(id, data)
             for fault in faults:
-                fault.received(frame.arbitration_id, frame.data)
+                fault.received(id, data)
 
     def due(self, now: float, view: View) -> list[SimFrame]:
         """Return what the node sends at `now`, in monotonic seconds."""

@@ -220,7 +220,7 @@ class VirtualNode:
     def received(self, id: int, data: bytes) -> None:
         """Receive a base data frame from another node."""
         self.heard += 1
-        if not (NODE_SPECIFIC < id < NODE_SPECIFIC + 256) or len(data) < 2 or self._switching:
+        if id <= NODE_SPECIFIC or id >= NODE_SPECIFIC + 256 or len(data) < 2 or self._switching:
             return
         control, destination = data[0], data[1]
         if destination in (self.id, 0) or PARAMETER_SET <= control < PARAMETER_SET + 8:

@@ -93,7 +93,8 @@ class Segment:
         self.listener: Callable[[Node, SimFrame], object] | None = None
         self._free: float | None = None  # a stepped bus is busy until then
         self._nodes: list[Node] = []
-        self._work = threading.Condition()
+        self._lock = threading.RLock()
+        self._work = threading.Condition(self._lock)
         self._delivering = threading.RLock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="CAN segment", daemon=True)
@@ -123,7 +124,7 @@ class Segment:
         if self._free is None:
             self._free = now
         while True:
-            with self._work:
+            with self._lock:
                 winner = self._winner()
                 if winner is None:
                     self._free = now
@@ -145,12 +146,13 @@ class Segment:
         self.close()
 
     def _submit(self, node: Node, frame: SimFrame) -> bool:
-        with self._work:
+        with self._lock:
             if not node.on or node not in self._nodes or len(node._waiting) >= node.depth:
                 node.dropped += 1
                 return False
             node._waiting.append((frame.order(), frame))
-            self._work.notify()
+            if not self.stepped:
+                self._work.notify()
             return True
 
     def _detach(self, node: Node) -> None:
@@ -161,10 +163,13 @@ class Segment:
 
     def _winner(self) -> Node | None:
         """The node that sends next; None if none has anything to send. The caller holds the lock."""
-        senders = [n for n in self._nodes if n._waiting and n.on]
-        if len(senders) < 2:
-            return senders[0] if senders else None
-        return min(senders, key=lambda n: n._waiting[0][0])
+        winner, best = None, None
+        for node in self._nodes:
+            if node._waiting and node.on:
+                order = node._waiting[0][0]
+                if best is None or order < best:
+                    winner, best = node, order
+        return winner
 
     def _run(self) -> None:
         free = time.monotonic()
