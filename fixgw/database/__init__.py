@@ -123,7 +123,8 @@ class Mailbox:
     """
 
     def __init__(self, database: Database, keys: Iterable[str]) -> None:
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()  # entered as such: that costs writers less than through the condition
+        self._condition = threading.Condition(self._lock)
         self._database = database
         self._pending: dict[str, Reading] = {}
         self._woken = False
@@ -135,7 +136,7 @@ class Mailbox:
         self._subscriptions = [database.subscribe(key, self._put, quick=True) for key in keys]
 
     def _put(self, key: str, reading: Reading) -> None:
-        with self._condition:
+        with self._lock:
             if not self._pending:
                 self._condition.notify()
             elif key in self._pending:
@@ -152,11 +153,12 @@ class Mailbox:
 
         A reading that has become overdue while it waited here is old.
         """
-        with self._condition:
-            self._condition.wait_for(lambda: self._pending or self._woken, timeout)
+        with self._lock:
+            if not (self._pending or self._woken):
+                self._condition.wait_for(lambda: self._pending or self._woken, timeout)
             self._woken = False
             pending, self._pending = self._pending, {}
-        return {key: self._database.item(key).aged(reading) for key, reading in pending.items()}
+        return {key: self._database.item(key).aged(reading) for key, reading in pending.items()} if pending else {}
 
     def wake(self) -> None:
         """Wake the waiting thread, so that it can check its stop flag. If it is not waiting, its next wait returns at

@@ -153,12 +153,13 @@ class DerivingPublisher(Publisher):
 
     def publish(self, updates: Iterable[Update], source: str = "") -> None:
         updates = list(updates)
-        replaced = {key for key, derived in self.derived.items() if derived.key == key}
+        deriving = [(update, derived) for update in updates if (derived := self.derived.get(update.key)) is not None]
+        if any(derived.key == update.key for update, derived in deriving):  # that is written in its place
+            updates = [u for u in updates if (derived := self.derived.get(u.key)) is None or derived.key != u.key]
         with self._plugin.db.batch:
-            super().publish([update for update in updates if update.key not in replaced], source)
-            for update in updates:
-                if (derived := self.derived.get(update.key)) is not None:
-                    self._publish_derived(update, derived, source)
+            super().publish(updates, source)
+            for update, derived in deriving:
+                self._publish_derived(update, derived, source)
 
     def _publish_derived(self, update: Update, derived: Derived, source: str) -> None:
         _, value, flags, reason = update

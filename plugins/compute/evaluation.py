@@ -10,6 +10,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from operator import ne
 from typing import Any, ClassVar, NamedTuple
 
 from fixgw.database import BAD, FAIL, NEVER, OLD, SECFAIL, Item, Reading, Subscription, Value
@@ -490,6 +491,7 @@ class Process(Formula):
         super().__init__(setup, calculate)
         self._forget = forget
         self._pace = pace
+        self._no_flags = (0,) * len(self.items)
         self._skip_until = NEVER
         #: That of simulated inputs, at the last evaluation; see `mark_of`.
         self.mark = ""
@@ -501,8 +503,7 @@ class Process(Formula):
         now = self.clock()
         self._skip_until = NEVER if flags or not self._pace else now + self._pace
         seen = [(item.writes, reading.stamp) for item, reading in zip(self.items, readings, strict=True)]
-        written = tuple([a != b for a, b in zip(seen, self._seen, strict=True)])
-        self._seen = seen
+        before, self._seen = self._seen, seen
         if flags is None:
             return
         mark = mark_of(self.source_of(readings))
@@ -511,7 +512,9 @@ class Process(Formula):
             self.start_afresh()
         if flags & FAIL:
             self._forget()
-        moment = Moment(now, written, tuple([r.flags & PASSED for r in readings]))
+        written = tuple(map(ne, seen, before))
+        each = tuple([r.flags & PASSED for r in readings]) if flags else self._no_flags
+        moment = Moment(now, written, each)
         self.settle_outputs(readings, flags, reason, [moment, *[r.value for r in readings]])
 
     def start_afresh(self) -> None:

@@ -168,6 +168,8 @@ class Aircraft:
         self.lat, self.lon = 43.985, -88.557
         self.leg = ROUTE[0]
         self._leg_from = (self.lat, self.lon)
+        self._leg_ends: tuple[float, ...] = ()  # for which `_leg_way` holds: the course of the leg, and its length
+        self._leg_way = (0.0, 0.0)
         course, _ = track_and_distance(self.lat, self.lon, self.leg.lat, self.leg.lon)
         self.heading = (course + self._drift(course, self.CLIMB_IAS)) % 360.0  # true
         self.roll = self.roll_rate = self.turn_rate = 0.0  # deg, deg/s
@@ -270,7 +272,10 @@ class Aircraft:
 
     def _navigate(self) -> tuple[float, float, float, float]:
         """(course of the leg, degrees true; cross-track error in nmi, right positive; course and nmi to its end)."""
-        course, length = track_and_distance(*self._leg_from, self.leg.lat, self.leg.lon)
+        ends = *self._leg_from, self.leg.lat, self.leg.lon
+        if ends != self._leg_ends:
+            self._leg_ends, self._leg_way = ends, track_and_distance(*self._leg_from, self.leg.lat, self.leg.lon)
+        course, length = self._leg_way
         bearing, flown = track_and_distance(*self._leg_from, self.lat, self.lon)
         off = math.radians(bearing - course)
         to_go, distance = track_and_distance(self.lat, self.lon, self.leg.lat, self.leg.lon)
@@ -386,9 +391,10 @@ class Aircraft:
         standing, lost = self.POWER_COEFFICIENT
         wanted = power / (self.density * self.PROPELLER**5)
         n = 40.0  # revolutions a second
+        advance = lost * speed / self.PROPELLER
         for _ in range(8):  # Newton's method
-            excess = standing * n**3 - lost * speed / self.PROPELLER * n**2 - wanted
-            slope = 3.0 * standing * n**2 - 2.0 * lost * speed / self.PROPELLER * n
+            excess = standing * n**3 - advance * n**2 - wanted
+            slope = 3.0 * standing * n**2 - 2.0 * advance * n
             n -= excess / slope
         return 60.0 * n
 
