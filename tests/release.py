@@ -23,8 +23,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-#: Those for which PyPI has all compiled wheels.
-ARCHITECTURES = ("amd64", "arm64")
+ARCHITECTURES = ("amd64", "arm64", "armhf")
 DEB = ROOT / "systemd" / "debian" / "build.py"
 #: Duplicate files (W002) are templates and samples; the tests that the wheel has on purpose are `fixgw.hw_sim`.
 IGNORED = "W002"

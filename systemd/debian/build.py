@@ -2,7 +2,8 @@
 
 It unpacks the wheels that the gateway needs below /opt/fixgw/lib, once for each version of Python, because msgspec,
 PyYAML and wrapt are compiled for a version: Debian 12 has 3.11, Debian 13 has 3.13. pip can fetch wheels for any
-architecture, so a PC can build a package for a Raspberry Pi. The result is reproducible.
+architecture, so a PC can build a package for a Raspberry Pi. For its 32-bit system there are no wheels: ``cross.py``
+compiles what is missing. The result is reproducible.
 
 ``--arch all`` builds fixgw-doc instead, from the site that ``make site`` has built. It is a package of its own, because
 a computer in an aircraft has no use for it, and all architectures have the same.
@@ -25,14 +26,16 @@ sys.path.insert(0, str(ROOT))
 
 from fixgw import __version__  # noqa: E402
 from fixgw.install import CONFIGURATION, HOME, NOT_SOURCE, Target, defaults, install_files, unit_file  # noqa: E402
+from fixgw.systemd.debian.cross import DEBIAN, elf_machine, replace_compiled  # noqa: E402
 from fixgw.systemd.debian.manual import pages  # noqa: E402
 
 #: Debian's names of architectures, and the names that wheels use for them.
 PLATFORMS = {
     "amd64": ("manylinux2014_x86_64", "manylinux_2_28_x86_64"),
     "arm64": ("manylinux2014_aarch64", "manylinux_2_28_aarch64"),
-    "armhf": ("manylinux2014_armv7l", "manylinux_2_31_armv7l", "linux_armv7l"),
 }
+#: The numbers of their machines in the headers of compiled files.
+ELF = {"amd64": 62, "arm64": 183, "armhf": 40}
 
 
 #: Where shells look for completions, and under which second name.
@@ -62,7 +65,10 @@ def pip(*arguments: str) -> None:
 
 
 def build(output: Path, architecture: str, pythons: list[str], wheel: Path | None = None) -> Path:
-    """Build the package in the directory `output`, from `wheel` or from the tree. Returns the package's path."""
+    """Build the package in the directory `output`, from `wheel` or from the tree. Returns the package's path.
+
+    Raises `LookupError` if a library has a compiled part that the architecture cannot have.
+    """
     with tempfile.TemporaryDirectory(prefix="fixgw-deb-") as scratch:
         tree = Path(scratch, "tree")
         if wheel is None:
@@ -70,7 +76,8 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
             shutil.copytree(ROOT, source, symlinks=True, ignore=shutil.ignore_patterns(*NOT_SOURCE))
             pip("wheel", "--no-deps", "--wheel-dir", scratch, str(source))
             (wheel,) = Path(scratch).glob("*.whl")
-        platforms = [f"--platform={name}" for name in PLATFORMS[architecture]]
+        compiled = architecture in PLATFORMS
+        platforms = [f"--platform={name}" for name in PLATFORMS[architecture if compiled else "amd64"]]
         for python in pythons:
             library = tree / HOME.lstrip("/") / "lib" / f"python{python}"
             pip(
@@ -78,10 +85,15 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
                 *("--implementation=cp", f"--python-version={python}", str(wheel)),
             )
             shutil.rmtree(library / "bin")  # the package has its own commands
+            if not compiled:
+                replace_compiled(library, architecture, python, Path(scratch, f"cross{python}"), pip)
             for record in library.glob("*.dist-info/RECORD"):  # these files show where it was built
                 (record.parent / "direct_url.json").unlink(missing_ok=True)
                 lines = record.read_text().splitlines(keepends=True)
                 record.write_text("".join(sorted(n for n in lines if "bin/" not in n and "direct_url" not in n)))
+        for path in tree.rglob("*"):
+            if path.is_file() and elf_machine(path) not in (0, ELF[architecture]):
+                raise LookupError(f"{path.relative_to(tree)} is not compiled for {architecture}")
         target = Target(tree, say=lambda _: None)
         for name in ("fixgw", "fixgwc"):
             target.write(f"{HOME}/bin/{name}", (HERE / "launcher").read_bytes(), 0o755)
@@ -110,6 +122,7 @@ def build(output: Path, architecture: str, pythons: list[str], wheel: Path | Non
                 beyond=f"{version_numbers(newest)[0]}.{version_numbers(newest)[1] + 1}",
                 either=" | ".join(f"python{python}" for python in pythons),  # but no version in between
                 pythons=" and ".join(pythons),
+                libraries="".join(f", {name}" for name in DEBIAN.values() if not compiled),
                 size=kilobytes(tree),
             )
         )
@@ -176,7 +189,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     own = subprocess.run(["dpkg", "--print-architecture"], capture_output=True, text=True, check=True).stdout.strip()
     parser.add_argument("--output", type=Path, default=ROOT / "dist", help="directory for the package (default: dist)")
-    parser.add_argument("--arch", choices=[*PLATFORMS, "all"], default=own, help="default: %(default)s")
+    parser.add_argument("--arch", choices=[*ELF, "all"], default=own, help="default: %(default)s")
     parser.add_argument("--pythons", default="3.11,3.13", help="the versions of Python (default: %(default)s)")
     parser.add_argument("--wheel", type=Path, help="use this wheel instead of building one from the tree")
     args = parser.parse_args()
@@ -187,6 +200,9 @@ def main() -> int:
         print(build(args.output, args.arch, args.pythons.split(","), args.wheel))
     except subprocess.CalledProcessError as error:
         print(f"this command failed, see its output above: {' '.join(map(str, error.cmd))}", file=sys.stderr)
+        return 1
+    except LookupError as error:
+        print(error, file=sys.stderr)
         return 1
     return 0
 

@@ -17,6 +17,7 @@ from fixgw.install import FILES, INSTANCES, PACKAGED, UNIT, defaults
 
 ROOT = Path(__file__).parents[2]
 BUILD = runpy.run_path(str(ROOT / "systemd/debian/build.py"))
+CROSS = runpy.run_path(str(ROOT / "systemd/debian/cross.py"))
 PAGES: dict[str, str] = runpy.run_path(str(ROOT / "systemd/debian/manual.py"))["pages"]()
 pytestmark = [
     pytest.mark.slow,
@@ -24,12 +25,17 @@ pytestmark = [
 ]
 
 
-def tiny_wheel(directory: Path) -> Path:
+ELF_AMD64 = b"\x7fELF\x02\x01\x01".ljust(18, b"\0") + (62).to_bytes(2, "little")
+
+
+def tiny_wheel(directory: Path, **files: bytes) -> Path:
     """A wheel with the gateway's name but no requirements, so that pip downloads nothing."""
     wheel = directory / "fixgw-0.1.0-py3-none-any.whl"
     information = "fixgw-0.1.0.dist-info"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("fixgw/__init__.py", "")
+        for name, data in files.items():
+            archive.writestr(f"fixgw/{name}.so", data)
         archive.writestr(f"{information}/METADATA", "Metadata-Version: 2.1\nName: fixgw\nVersion: 0.1.0\n")
         archive.writestr(f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         archive.writestr(f"{information}/entry_points.txt", "[console_scripts]\nfixgw = fixgw:main\n")
@@ -75,6 +81,49 @@ def test_it_contains_what_the_installer_installs_and_is_reproducible(tmp_path: P
     subprocess.run(["sh", "-n", str(tree / "usr/share/bash-completion/completions/fixgw")], check=True)
 
     assert build(tmp_path / "two", wheel).read_bytes() == package.read_bytes()
+
+
+def test_what_is_compiled_for_another_architecture_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match=r"python3\.1[13]/fixgw/fast\.so is not compiled for arm64"):
+        build(tmp_path, tiny_wheel(tmp_path, fast=ELF_AMD64))
+
+
+def library_of(directory: Path, *names: str) -> Path:
+    """A library with PyYAML and a distribution with these files, compiled for amd64."""
+    for name in (*names, "yaml/_yaml.cpython-313-x86_64-linux-gnu.so"):
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(ELF_AMD64)
+    for release, listed in (("wrapt-1.17.3", names), ("pyyaml-6.0.4", ("yaml/_yaml.cpython-313-x86_64-linux-gnu.so",))):
+        information = directory / f"{release}.dist-info"
+        information.mkdir()
+        (information / "WHEEL").write_text(
+            "Wheel-Version: 1.0\nTag: cp313-cp313-manylinux_2_17_x86_64\nTag: cp313-cp313-manylinux2014_x86_64\n"
+        )
+        lines = [*listed, f"{release}.dist-info/WHEEL", f"{release}.dist-info/RECORD"]
+        (information / "RECORD").write_text("".join(f"{line},,\n" for line in lines))
+    return directory
+
+
+def no_pip(*arguments: str) -> None:
+    raise AssertionError(arguments)
+
+
+def test_for_armhf_what_is_compiled_for_amd64_is_left_out_if_the_library_can_do_without(tmp_path: Path) -> None:
+    library = library_of(tmp_path / "library", "wrapt/_wrappers.cpython-313-x86_64-linux-gnu.so")
+    CROSS["replace_compiled"](library, "armhf", "3.13", tmp_path / "scratch", no_pip)
+    left = sorted(str(path.relative_to(library)) for path in library.rglob("*") if path.is_file())
+    assert left == ["wrapt-1.17.3.dist-info/RECORD", "wrapt-1.17.3.dist-info/WHEEL"]  # Debian has PyYAML
+    information = library / "wrapt-1.17.3.dist-info"
+    assert (information / "WHEEL").read_text() == "Wheel-Version: 1.0\nTag: cp313-cp313-linux_armv6l\n"
+    listed = [line.split(",") for line in (information / "RECORD").read_text().splitlines()]
+    assert [name for name, _, _ in listed] == left
+    assert listed[1][2] == str((information / "WHEEL").stat().st_size)
+
+
+def test_for_armhf_a_part_that_nothing_is_known_of_is_an_error(tmp_path: Path) -> None:
+    library = library_of(tmp_path / "library", "new/_fast.cpython-313-x86_64-linux-gnu.so")
+    with pytest.raises(LookupError, match=r"does not know how new/_fast\.cpython-313-x86_64-linux-gnu\.so is compiled"):
+        CROSS["replace_compiled"](library, "armhf", "3.13", tmp_path / "scratch", no_pip)
 
 
 def test_the_documentation_is_a_package_for_all_architectures(tmp_path: Path) -> None:
