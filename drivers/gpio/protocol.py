@@ -288,7 +288,7 @@ def position(closed: Iterable[bool]) -> int | None:
     found = [number for number, contact in enumerate(closed) if contact]
     if len(found) > 1:
         raise ValueError("several contacts are closed")
-    return found[0] if found else None
+    return next(iter(found), None)
 
 
 class PulseRate:

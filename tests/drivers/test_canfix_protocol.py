@@ -820,6 +820,12 @@ def test_the_oldest_of_too_many_descriptions_is_dropped() -> None:
     assert [descriptions.feed(packet) for packet in (*first, *last)] == [None] * 4 + ["node 6", "node 7"]
 
 
+def test_a_description_that_starts_again_drops_no_other() -> None:
+    descriptions = cf.Descriptions(max_count=2)
+    other, packets = (list(cf.split_description(f"node {source}", source, 1)) for source in (5, 6))
+    assert [descriptions.feed(p) for p in (other[0], packets[0], packets[0], other[1])] == [None] * 3 + ["node 5"]
+
+
 def test_every_node_of_a_bus_may_describe_itself_at_once_in_a_thousand_characters() -> None:
     """More is not shown to anybody; it is only what a broken node may occupy."""
     descriptions = cf.Descriptions()

@@ -204,6 +204,17 @@ def test_a_knob_between_two_detents_counts_for_the_nearest(start: int, steps: in
     assert sum(turned[home:]) == 1
 
 
+@pytest.mark.parametrize(
+    ("start", "moves", "detents"),
+    [(1, [-1], 0), (1, [1, 1, 1], 1), (3, [1], 0), (3, [-1, -1, -1], -1)],
+)
+def test_a_knob_that_begins_beside_a_detent_turns_when_it_reaches_the_other(
+    start: int, moves: list[int], detents: int
+) -> None:
+    decoder = Quadrature(4, CYCLE[start])
+    assert sum(decoder.feed(contacts) for contacts in quarters(start, moves)) == detents
+
+
 def test_two_quarters_at_once_continue_in_the_same_direction() -> None:
     for direction in (1, -1):
         decoder = Quadrature(4)
