@@ -84,7 +84,7 @@ class Decoder:
             self.counts["received"] += 1
             if end is None or end.start() > MAX_FRAME:
                 self._refuse("too long", buffer)
-                buffer = buffer[1:]
+                buffer = buffer[MAX_FRAME:]
             elif end[0] == b"\x03":
                 updates += self._frame(buffer[: end.start()])
                 buffer = buffer[end.end() :]
@@ -107,12 +107,12 @@ class Decoder:
             return []
         body = raw[: checksum.start()]
         error_line = _ERROR.search(body)
-        ends = (len(body), error_line.end() if error_line else 0)
-        if int(checksum[1]) not in (sum(body[:end]) % 256 for end in ends if end):
+        summed = [body] if error_line is None else [body, body[: error_line.end()]]
+        if int(checksum[1]) not in (sum(part) % 256 for part in summed):
             self._refuse("bad checksum", raw)
             return []
         *text, rest = body[1:].decode("ascii").split("\r\n")
-        if rest or not text or not all(_LINE.match(line) and line[0] == text[0][0] for line in text):
+        if rest or not all(map(_LINE.match, text)) or len({line[0] for line in text}) != 1:
             self._refuse("malformed", raw)
             return []
         self.counts["used"] += 1
@@ -139,7 +139,7 @@ class Decoder:
             value = float(data) * field.factor
             if field.low <= value <= field.high:
                 return Update(field.key, value)
-        elif set(data) <= set("-+. "):
+        elif not data.strip("-+. "):
             return Update(field.key, None, FAIL, UNKNOWN)
         self.counts["absurd values"] += 1
         return Update(field.key, None, FAIL, f"the computer sends an absurd value: {data[:20]!r}")

@@ -127,6 +127,15 @@ def test_a_hung_display_is_not_trusted(decoder: Decoder, clock: Clock) -> None:
     assert decoder.trouble == ""
 
 
+def test_the_time_has_eight_digits(decoder: Decoder, clock: Clock) -> None:
+    """A display hangs although its pitch changes, and does not if only the last digit runs."""
+    decoder.feed(LINE)
+    clock.now += 5.1
+    assert values(decoder, resent(GUIDE, 8, b"8"))
+    clock.now += 5.1
+    assert not values(decoder, resent(GUIDE, 8, b"8-058"))
+
+
 # -- lines -------------------------------------------------------------------------------------------------------------
 
 

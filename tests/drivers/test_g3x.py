@@ -70,6 +70,10 @@ def test_attitude_and_air_data() -> None:
     )
 
 
+def test_the_altitude_is_computed_to_a_tenth_of_a_foot() -> None:
+    assert values(ATTITUDE)["ALT"] == 5598.9
+
+
 def test_engine() -> None:
     known = values(ENGINE)
     assert known == pytest.approx(

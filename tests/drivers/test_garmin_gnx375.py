@@ -111,6 +111,9 @@ def test_trouble_and_refusals_are_those_of_the_format_that_comes() -> None:
     decoder.feed(b"\x02A" + b"x" * 12 + b"\x02")
     assert decoder.refused == "truncated: b'\\x02Axxxxxxxxxxxx'"
     assert (decoder.counts["truncated"], adds_up(decoder)) == (1, True)
+    long = b"\x02" + b"p12\r\n" * 60
+    decoder.feed(long[1:] + b"$")
+    assert decoder.refused == f"truncated: {long[:200]!r}"
     decoder.interrupt()
     decoder.feed(saying(D=b"x"))
     assert decoder.refused.startswith("malformed: 'Dx' in ")

@@ -293,7 +293,7 @@ def test_the_device_has_a_name() -> None:
 @pytest.mark.parametrize(("unknown", "gps", "ahrs"), [("", True, True), ("LAT", False, True), ("PITCH", True, False)])
 def test_the_heartbeat_of_a_stratux(unknown: str, gps: bool, ahrs: bool) -> None:
     spoken = Spoken(unknown=unknown)
-    assert spoken.second(StratuxHeartbeat) is None
+    assert not any(isinstance(decode(message), StratuxHeartbeat) for message in spoken.speaker.second())
     assert spoken.second(StratuxHeartbeat, as_stratux=True) == StratuxHeartbeat(gps, ahrs)
 
 
@@ -343,6 +343,10 @@ def test_what_is_not_known_of_another_aircraft_is_not_said() -> None:
 @pytest.mark.parametrize("unknown", ["LAT", "LONG", "TALT", "TRACK", "GS"])
 def test_a_line_of_the_position_needs_all_of_it(unknown: str) -> None:
     assert Spoken().speaker.gps_line() == b"XGPSFIX Gateway,11.516666,48.117300,545.4,84.40,62.97"
+    for track, said in ((359.5, b",359.50,"), (360.0, b",0.00,")):
+        line = Spoken(TRACK=track).speaker.gps_line()
+        assert line is not None
+        assert said in line
     assert Spoken(unknown=unknown).speaker.gps_line() is None
 
 

@@ -156,6 +156,31 @@ def test_absurd_values_are_refused_and_counted() -> None:
     assert decoder.counts["absurd values"] == 2, "the heading is not used"
 
 
+@pytest.mark.parametrize(
+    ("letter", "accepted", "refused"),
+    [
+        ("D", ("-200", "6000"), ("-200.05", "6000.05")),
+        ("E", ("-1000", "6000"), ("-1000.05", "6000.05")),
+        ("K", ("-999", "999"), ("-999.05", "999.05")),
+        ("a", ("-200", "6000"), ("-200.05", "6000.05")),
+    ],
+)
+def test_tens_of_feet_have_exact_limits(letter: str, accepted: tuple[str, str], refused: tuple[str, str]) -> None:
+    for text in (*accepted, *refused):
+        (update,) = Decoder().feed(framed(f"G{letter}{text}\r\n".encode()))
+        assert (update.flags == FAIL) is (text in refused), text
+
+
+@pytest.mark.parametrize("wrong", [2, -10, 1])
+def test_only_the_sum_of_whole_lines_is_a_checksum(wrong: int) -> None:
+    """Not that of STX alone, nor one without the last character."""
+    body = b"\x02GA104\r\n"
+    checksum = wrong if wrong == 2 else (sum(body) + wrong) % 256
+    decoder = Decoder()
+    assert decoder.feed(body + b"G*%03d\r\n\x03" % checksum) == []
+    assert decoder.counts["bad checksum"] == 1
+
+
 def test_a_stream_can_be_cut_anywhere() -> None:
     whole = Decoder().feed(G + Z + G)
     for cut in range(len(G + Z)):

@@ -72,7 +72,7 @@ def test_the_attitude_and_air_data_of_the_guide_are_decoded(decoder: Decoder) ->
         "HEAD": 331.0,
         "IAS": 81.1,
         "PALT": 1736.0,
-        "ALT": pytest.approx(1736 + 0.03 * 925, abs=2.0),  # 29.95 inHg: 925 ft an inch near the ground
+        "ALT": 1762.6,  # 29.95 inHg: 0.03 more than standard, at about 900 ft an inch
         "ROT": 0.3,
         "ALAT": 0.03,
         "ANORM": 1.0,
@@ -179,6 +179,8 @@ def test_the_engine_speed_is_right_with_one_magneto_off(decoder: Decoder) -> Non
     assert values(decoder, resent(ENGINE, 19, b"00000000"))["TACH1"] == 0, "it stands"
     assert decoded(decoder, resent(ENGINE, 19, b"XXXXXXXX"))["TACH1"] == Update("TACH1", None, FAIL, UNKNOWN)
     assert decoder.counts["absurd values"] == 0
+    first = decoded(decoder, resent(ENGINE, 19, b"XXXX2 50"))["TACH1"]
+    assert first == Update("TACH1", None, FAIL, UNKNOWN), "the first says why"
 
 
 def test_returned_fuel_is_not_counted_as_burnt(clock: Clock) -> None:
@@ -345,6 +347,9 @@ def test_an_endless_message_is_refused_and_not_kept(decoder: Decoder) -> None:
     assert len(decoder._buffer) <= len(ENGINE) + 1
     assert len(decoder.feed(b"1\r\n" + ADAHRS + b"\r\n")) == 18
     assert (decoder.counts["wrong length"], decoder.counts["received"]) == (1, 2)
+    decoder.feed(ENGINE + b"x")
+    assert decoder.feed(b"\r\n") == []
+    assert decoder.counts["wrong length"] == 2
 
 
 def test_a_wrong_character_loses_only_its_own_message(clock: Clock) -> None:
@@ -413,6 +418,21 @@ def test_values_that_the_virtual_display_does_not_know_fail(clock: Clock) -> Non
 
 
 # -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("option", "most"), [("thermocouples", 14), ("inputs", 13)])
+def test_inputs_that_do_not_exist_cannot_be_named(clock: Clock, option: str, most: int) -> None:
+    for number in (1, most):
+        options = msgspec.convert({"port": "x", option: {number: "H2OT1"}}, SkyviewOptions)
+        decoder = Decoder(
+            clock,
+            thermocouples=options.thermocouples,
+            inputs={n: (key, "degC") for n, key in options.inputs.items()},
+        )
+        assert "H2OT1" in decoded(decoder, ENGINE + b"\r\n")
+    for number in (0, most + 1):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert({"port": "x", option: {number: "H2OT1"}}, SkyviewOptions)
 
 
 @pytest.fixture
