@@ -254,7 +254,8 @@ class Bank:
             return
         pin.last_event = now
         pin.detected = True
-        self._changed.notify_all()
+        if not self._at_once:  # otherwise there is nobody who could wait
+            self._changed.notify_all()
         for callback in pin.callbacks:
             self._tell(callback, number)
 

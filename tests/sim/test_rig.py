@@ -180,8 +180,8 @@ def test_every_driver_together_flies_fast(monkeypatch: pytest.MonkeyPatch) -> No
 
     with Rig(everything=True) as rig:
         rig.fly(5, lapse=1.0)
-        assert calls_in(2, 1.0) < 34_000
-        assert calls_in(0.5, None) < 155_000
+        assert calls_in(2, 1.0) < 29_500
+        assert calls_in(0.5, None) < 140_000
 
 
 class Thermometer(SerialInstrument):
