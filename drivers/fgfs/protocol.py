@@ -141,7 +141,8 @@ def _tree(data: bytes) -> _Element:
     if len(data) > MAX_FILE_BYTES:
         raise BadFile(f"more than {MAX_FILE_BYTES} bytes")
     parser = expat.ParserCreate()
-    stack = [_Element("", 0)]
+    document = _Element("", parser.CurrentLineNumber)
+    stack = [document]
 
     def refuse(*facts: object) -> None:
         raise BadFile(f"line {parser.CurrentLineNumber}: a DTD or entities are not allowed")
@@ -169,7 +170,8 @@ def _tree(data: bytes) -> _Element:
         raise BadFile(f"line {error.lineno}: {expat.ErrorString(error.code)}") from None
     except (ValueError, LookupError) as error:  # an encoding that Python does not know
         raise error if isinstance(error, BadFile) else BadFile(str(error)) from None
-    return stack[0].children[0]
+    (root,) = document.children
+    return root
 
 
 def _layout(block: _Element | None) -> Layout | None:

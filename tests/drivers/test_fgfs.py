@@ -449,6 +449,14 @@ def test_a_binary_record_of_another_length_or_with_another_footer_is_refused_alo
     assert adds_up(reader)
 
 
+def test_of_a_long_record_that_is_refused_the_beginning_is_shown() -> None:
+    chunks = [chunk("IAS")] * 20
+    reader = Generic(layout(*chunks, more=f"{BINARY}<binary_footer>magic,7</binary_footer>"), TYPES)
+    for datagram in (b"x" * 84, b"y" * 85):  # with another footer, and of another length
+        assert reader.feed(datagram) == []
+        assert reader.refused == repr(datagram[:40].decode()) + ": wrong lengths"
+
+
 def test_constants_of_a_binary_record_are_sent_as_zero_and_skipped() -> None:
     form = layout("<type>int</type><format>Data</format>", chunk("IAS"), more=BINARY)
     assert record(form, {"IAS": 100.5}) == struct.pack("<if", 0, 100.5)
@@ -599,6 +607,20 @@ def test_an_answer_that_is_not_understood_fails_its_key(body: str) -> None:
 def test_an_error_of_the_web_server_is_told() -> None:
     (update,) = answered(Properties(Clock(), [LAT], TYPES), '500 PATH {"value":44.0}')
     assert (update.value, update.reason) == (None, f"FlightGear answers 500 for {LAT.path}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ("404 PATH <html>", "FlightGear has no property {}"),
+        ("999999999999999999999 PATH x", "FlightGear answers 99999999999999999999 for {}"),
+        ("200 PATH {", "FlightGear's answer for {} is not understood"),
+    ],
+)
+def test_reasons_do_not_grow_with_what_comes(answer: str, reason: str) -> None:
+    path = "/x".ljust(150, "x")
+    (update,) = answered(Properties(Clock(), [Property(path, "LAT")], TYPES), answer)
+    assert update.reason == reason.format(path[:100])
 
 
 def test_the_answer_for_another_property_is_not_taken() -> None:

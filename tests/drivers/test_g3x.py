@@ -389,6 +389,23 @@ def test_a_display_is_believed_for_four_seconds() -> None:
     assert display.failed()
 
 
+@pytest.mark.parametrize(("before", "after"), [(b"14300000", b"14300001"), (b"09595999", b"19595999")])
+def test_a_time_that_ran_once_must_run_on(before: bytes, after: bytes) -> None:
+    display = Talking()
+    display.hear(attitude(before), 0.0)
+    for second in (1.0, 5.1):
+        display.hear(attitude(after), second)
+    assert display.decoder.trouble == HUNG
+
+
+def test_the_pitch_is_no_part_of_the_time() -> None:
+    display = Talking()
+    display.hear(attitude(b"00000000", b"+001"), 0.0)
+    for second in range(1, 10):
+        display.hear(attitude(b"00000000", b"-001"), second)
+    assert not display.decoder.trouble
+
+
 def test_a_gps_is_believed_for_four_seconds() -> None:
     silent = Talking()
     silent.hear(GPS, 0.0)
