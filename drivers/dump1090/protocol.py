@@ -146,7 +146,7 @@ def _aircraft(found: dict[str, Any]) -> Said | None:
 def _target(address: tuple[int, int], call: str, numbers: Sequence[object], squawk: str) -> Target:
     """A target; `numbers` are latitude, longitude, altitude, ground speed, track and vertical speed."""
     lat, lon, altitude, speed, track, climb = numbers
-    north, east = _number(lat, -90.0, 90.0), _number(lon, -180.0, 180.0)
+    north, east = _number(lat), _number(lon)
     if north is None or east is None or not is_possible(north, east):
         north = east = None
     return Target(
@@ -170,7 +170,7 @@ def _address(text: str) -> tuple[int, int] | None:
     return TISB_TRACK if text.startswith("~") else ICAO, address
 
 
-def _number(value: object, low: float, high: float) -> float | None:
+def _number(value: object, low: float = -math.inf, high: float = math.inf) -> float | None:
     """A number within the limits; None for anything else."""
     number = _parse(value) if isinstance(value, str) else value
     if isinstance(number, bool) or not isinstance(number, int | float) or not low <= number <= high:
