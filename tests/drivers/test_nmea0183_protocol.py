@@ -537,6 +537,13 @@ def test_one_constellation_without_a_fix_does_not_fail_another(gps: Receiver) ->
     assert gps.updates["LAT"].flags == FAIL
 
 
+def test_the_estimate_of_one_constellation_is_that_of_the_receiver(gps: Receiver) -> None:
+    gps.say(GGA)
+    changes = gps.say(GGA.replace("GP", "GL").replace("E,1,", "E,6,"))
+    assert changes["LAT"].flags == changes["GPS_FIX_TYPE"].flags == BAD
+    assert "dead reckoning" in gps.decoder.trouble
+
+
 def test_a_receiver_whose_time_stands_still_has_no_fix(gps: Receiver) -> None:
     gps.say(RMC)
     gps.time = 4.0
