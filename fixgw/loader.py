@@ -87,7 +87,7 @@ def reload_plugin(plugin: type[PluginBase]) -> type[PluginBase]:
     """
     name = plugin.__module__
     with _reading:
-        old = {n: m for n, m in list(sys.modules.items()) if _belongs(n, name)}
+        old = _code_of(name)
         for module_name, module in old.items():
             # Python compares its compiled files only by size and whole seconds.
             with contextlib.suppress(OSError, AttributeError, TypeError, NotImplementedError):
@@ -98,32 +98,32 @@ def reload_plugin(plugin: type[PluginBase]) -> type[PluginBase]:
         try:
             return load_plugin(name)
         except BaseException:
-            for module_name in [n for n in sys.modules if _belongs(n, name)]:
+            for module_name in _code_of(name):
                 del sys.modules[module_name]
             sys.modules.update(old)
             _read[name] = before
             raise
 
 
-def _belongs(module: str, plugin_module: str) -> bool:
-    """Whether `module` belongs to the code of the plugin in `plugin_module`.
+def _code_of(plugin_module: str) -> dict[str, ModuleType]:
+    """The modules that belong to the code of the plugin in `plugin_module`, by name.
 
-    This is the case if it is in the same package: that of the device below ``fixgw.drivers.`` and ``fixgw.plugins.``,
+    These are the ones in the same package: that of the device below ``fixgw.drivers.`` and ``fixgw.plugins.``,
     otherwise the topmost one.
     """
     parts = plugin_module.split(".")
     home = ".".join(parts[:3] if plugin_module.startswith((PLUGINS, DRIVERS)) else parts[:1])
     if home == "fixgw":
-        return module == plugin_module
-    return f"{module}.".startswith(f"{home}.")
+        return {plugin_module: sys.modules[plugin_module]} if plugin_module in sys.modules else {}
+    inside = f"{home}."
+    return {n: m for n, m in list(sys.modules.items()) if n == home or n.startswith(inside)}
 
 
 def _files_of(plugin_module: str) -> dict[str, int]:
     """The files of a plugin's code that have been read, and the time of their last change, in nanoseconds."""
     files = {}
-    for name, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if path and _belongs(name, plugin_module):
+    for module in _code_of(plugin_module).values():
+        if path := getattr(module, "__file__", None):
             with contextlib.suppress(OSError):
                 files[path] = os.stat(path).st_mtime_ns
     return files

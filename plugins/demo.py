@@ -78,10 +78,11 @@ class Plugin(plugin.Poller[Options]):
 
     @classmethod
     def check(cls, options: Options, db: Database) -> list[tuple[str, str]]:
+        keys = db.keys()
         return [
             (f"except.{i}", f"no item matches {pattern!r}")
             for i, pattern in enumerate(options.except_)
-            if not any(_matches(key, (pattern,)) for key in db)
+            if pattern not in db and not any(fnmatchcase(key, pattern) for key in keys)
         ]
 
     def run(self) -> None:
