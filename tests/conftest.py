@@ -7,6 +7,7 @@ unmarked test that uses a socket, a device or a process fails in the quick run.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import os
 import random
@@ -35,6 +36,8 @@ _tests = itertools.count()
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Tests leave no saved state to each other, nor to the person who runs them."""
+    if not _seen:
+        _seen.update(dict.fromkeys(_remains(), ""))
     os.environ["XDG_STATE_HOME"] = os.path.join(_states.name, str(next(_tests)))
 
 
@@ -132,6 +135,45 @@ class _Watch(threading.Thread):
                     self._heard = {name: (time.monotonic(), pid) for name, (_, pid) in self._heard.items()}
 
 
+# -- what a test leaves behind -----------------------------------------------------------------------------------------
+
+#: For threads that have been told to end.
+LEAVING_S = 2.0
+
+_seen: dict[object, str] = {}  #: the test in which each was first seen; "" if that has been said
+
+
+def _remains() -> dict[object, str]:
+    """What may not outlive the tests of a file, as those of the next would meet it."""
+    foreign = ("execnet", "xdist", "_pytest", "pytest_timeout")
+    handlers = [each for each in logging.root.handlers if not type(each).__module__.startswith(foreign)]
+    return {
+        **{each: f"the thread {each.name!r}" for each in threading.enumerate()},
+        **{each: f"the handler {each!r} of the root logger" for each in handlers},
+        **{(number, signal.getsignal(number)): f"a handler of {number.name}" for number in SIGNALS},
+    }
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def _left_by(item: pytest.Item, nextitem: pytest.Item | None) -> list[str]:
+    """What tests of the file of `item` have left, if it is the last of them: module fixtures have ended by then."""
+    for each in _remains():
+        _seen.setdefault(each, item.nodeid)
+    if nextitem is not None and nextitem.path == item.path:
+        return []
+    end = time.monotonic() + LEAVING_S
+    for each, test in _seen.items():
+        if test and isinstance(each, threading.Thread):
+            each.join(max(0.0, end - time.monotonic()))
+    remains = _remains()
+    found = [f"{test} has left {remains[each]}" for each, test in _seen.items() if test and each in remains]
+    _seen.clear()
+    _seen.update(dict.fromkeys(remains, ""))
+    return found
+
+
 # -- the quick run -----------------------------------------------------------------------------------------------------
 
 #: The audit events of sockets and processes.
@@ -208,9 +250,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     return (yield)
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
     result = yield
+    if left := _left_by(item, nextitem):
+        pytest.fail("\n".join(left), pytrace=False)
     if _used:
         pytest.fail(f"it uses {', '.join(sorted(set(_used)))}: mark it slow", pytrace=False)
     return result

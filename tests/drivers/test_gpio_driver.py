@@ -116,6 +116,7 @@ def by_hand(bank: Bank, clock: Clock, db: Database) -> Iterator[Callable[..., By
     yield make
     for each in made:
         each.stop()
+        each.plugin.stop()
 
 
 Make = Callable[..., ByHand]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fixgw import configuration, loader
-from fixgw.cli import main, trials
+from fixgw.cli import trials
 from fixgw.configuration.tree import aircraft, copy_tree
 from fixgw.hw_sim import scenario
 from fixgw.hw_sim.bench.rig import VARIABLES
@@ -91,9 +91,11 @@ def test_one_flies_for_displays() -> None:
         (["motor-glider", "--everything"], "--example has a flight and instruments of its own: leave out --everything"),
     ],
 )
-def test_what_cannot_be_flown_is_reported(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["demo", "--example", *arguments, "--port", "0"]) == 1
-    assert capsys.readouterr().err.startswith(f"fixgw: {words}")
+def test_what_cannot_be_flown_is_reported(arguments: list[str], words: str) -> None:
+    command = [sys.executable, "-m", "fixgw", "demo", "--example", *arguments, "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"fixgw: {words}")
 
 
 def test_nearly_everything_is_aboard_somewhere() -> None:

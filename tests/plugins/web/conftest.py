@@ -164,7 +164,11 @@ class Gateway:
         self.world = World(self.db, status=lambda: self.status)
         with self.world.hosting():
             self.plugin = Plugin("web", {"port": 0, **options})
-        self.plugin.start()
+        try:
+            self.plugin.start()
+        except BaseException:
+            self.db.stop()
+            raise
         self.clients: list[Raw] = []
         self.reloads = 0
 
@@ -198,6 +202,7 @@ class Gateway:
             client.close()
         with contextlib.suppress(Exception):
             self.plugin.shutdown()
+        self.world.history.stop()
         self.db.stop()
 
 
