@@ -95,6 +95,10 @@ def _has_setting(gateway: Gateway, setting: float) -> bool:
     return abs(float(gateway.database.read("BARO").value) - setting) < 0.006
 
 
+def _said_by_the_node(gateway: Gateway, setting: float) -> bool:
+    return _has_setting(gateway, setting) and gateway.database.read("BARO").source.endswith("bus/50")
+
+
 @pytest.fixture
 def bench(short_path: Path) -> Iterator[Bench]:
     with ExitStack() as stack:
@@ -148,6 +152,8 @@ def test_what_the_display_sets_reaches_the_node_and_both_gateways(bench: Bench) 
         everybody = [*bench.sides.values(), bench.display]
         for gateway in everybody:
             until(partial(_has_setting, gateway, 30.15), "both gateways have it")
+        for gateway in bench.sides.values():  # until then they may send it again, over a knob turned meanwhile
+            until(partial(_said_by_the_node, gateway, 30.15), "they know that the node has it")
         air.setting = 29.80
         for gateway in everybody:
             until(partial(_has_setting, gateway, 29.80), "the knob of the node was turned")
