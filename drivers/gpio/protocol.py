@@ -255,7 +255,7 @@ class Acceleration:
     SLOW = 6.0
     FAST = 30.0
 
-    def __init__(self, most: float = 1.0) -> None:
+    def __init__(self, most: float) -> None:
         self._most = most
         self._last = float("-inf")
         self._clockwise = True

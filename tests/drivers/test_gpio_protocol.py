@@ -396,7 +396,8 @@ def test_a_fast_turn_counts_more() -> None:
     assert acceleration.factor(0.52, 1) == 10, "fifty a second"
     assert 1 < acceleration.factor(0.52 + 1 / 18, 1) < 10
     assert acceleration.factor(0.6, -1) == 1, "the other way"
-    assert Acceleration().factor(0.0, 5) == 1
+    plain = Acceleration(1)
+    assert [plain.factor(n / 100, 5) for n in range(3)] == [1, 1, 1]
 
 
 @pytest.mark.parametrize(
