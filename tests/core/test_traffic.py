@@ -124,6 +124,17 @@ def test_it_is_bounded_and_keeps_the_nearest(table: Table, clock: Clock) -> None
     assert table.put(KLM._replace(address=1001, lat=60.0)), "those that are long silent make room"
 
 
+def test_those_that_are_forgotten_make_room_before_those_without_a_position(table: Table, clock: Clock) -> None:
+    clock.now = 0.0
+    table.put(KLM._replace(address=1))
+    clock.now = 0.5
+    for n in range(2, MAX_TARGETS + 1):
+        table.put(KLM._replace(address=n, lat=None if n == 2 else 52.0))
+    clock.now = 0.5 + FORGET_S
+    assert table.put(KLM._replace(address=1000))
+    assert {2, 1000} <= {target.address for target in table.heard_within()}
+
+
 def test_those_that_are_forgotten_crowd_nobody_out(table: Table, clock: Clock) -> None:
     for n in range(MAX_TARGETS):
         table.put(KLM._replace(address=n))

@@ -214,6 +214,7 @@ def test_each_system_has_a_unit_for_each_quantity_and_each_can_be_converted() ->
         ("TAS", "knots", "aviation", 100.0, (100.0, "knots")),
         ("X", "", "us", 1.0, (1.0, "")),
         ("X", "furlongs", "us", 1.0, (1.0, "furlongs")),
+        ("X", "kts", "knots", 100.0, (100.0, "kts")),  # as its builder writes it
     ],
 )
 def test_values_in_preferred_units(key: str, unit: str, words: str, value: float, shown: tuple[float, str]) -> None:

@@ -127,10 +127,16 @@ def test_a_shift_is_neither_small_nor_out_of_the_way() -> None:
             choices.append(list(seq))
             return seq[0]
 
+        def randrange(self, start: int, stop: int | None = None, step: int = 1) -> int:
+            ranges.add((start, stop))
+            return start
+
     choices: list[list[int]] = []
+    ranges: set[tuple[int, int | None]] = set()
     for latitude in (0.0, 50.4):
         assert 20 <= Shift.random(Ends(), latitude).lon < 340
     assert choices == [[*range(-40, -4), *range(5, 41)], [*range(10, 46), *range(55, 61)]]
+    assert ranges == {(20, 340)}, "to the east or to the west"
 
 
 def test_pieces_are_cut_as_before() -> None:
