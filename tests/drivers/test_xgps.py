@@ -114,6 +114,8 @@ def test_position_and_attitude(clock: Clock) -> None:
     }
     assert "HEAD" not in told(Decoder(clock), XPLANE), "a true heading is not HEAD"
     assert told(decoder, b"XATTa,355,0,0", b"XGPSa,1,1,0,-1,0").items() >= {("HEAD", 5.0), ("TRACK", 359.0)}
+    most = told(decoder, b"XGPSa,180,-90,30480.000000000004,360,1028.888888888889")
+    assert (most["TALT"], most["GS"]) == (100_000.0, 2000.0)
     assert told(decoder, b"XATTa,360,90,180", b"XGPSa,180,-90,0,360,0").items() >= {
         *(("HEAD", 10.0), ("PITCH", 90.0), ("ROLL", 180.0), ("TRACK", 0.0), ("LAT", -90.0), ("LONG", 180.0))
     }
@@ -164,6 +166,7 @@ def test_an_impossible_position_fails_as_a_whole(clock: Clock, line: bytes) -> N
 def test_an_impossible_attitude_fails_as_a_whole(clock: Clock, line: bytes) -> None:
     decoder = Decoder(clock)
     assert told(decoder, line) == dict.fromkeys(("ROLL", "PITCH", "HEAD"), "failed")
+    assert decoder.counts["absurd values"] == 1
 
 
 def test_a_position_that_stops_fails_although_attitude_still_comes(clock: Clock) -> None:
