@@ -1211,7 +1211,7 @@ def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:
         return reading
     wanted = (reading.flags & ~mask) | (flags & mask)
     if wanted & ~mask:
-        reasons = {bit: text for bit, text in reading.reasons if bit & wanted and not bit & mask}
+        reasons = dict(reading.reasons)
         pairs = tuple((bit, reason if bit & mask else reasons[bit]) for bit in FLAG_NAMES if bit & wanted)
     else:
         pairs = tuple([(bit, reason) for bit in FLAG_NAMES if bit & wanted]) if wanted else ()

@@ -287,3 +287,13 @@ def test_a_flag_written_back_as_read_does_not_become_the_flag_of_the_source(db: 
     assert not oil.reading.annunciate
     database.write("OILP1", (50.0, True, False, False, False, False), "theirs")
     assert oil.reading.annunciate
+
+
+def test_alert_logic_that_has_ended_annunciates_no_more(db: Database, oil: Item) -> None:
+    oil.annunciate(True, "below lowAlarm", "alerts")
+    oil.annunciate(True, "a test", "bench")
+    db.release("alerts", "nobody")
+    assert oil.reading.annunciate, "the other one still does"
+    assert set(oil.annunciators) == {"bench"}
+    db.release("bench")
+    assert not oil.reading.annunciate

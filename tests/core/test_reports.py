@@ -105,6 +105,15 @@ def test_a_device_that_rounds_confirms(make: Make, clock: Clock) -> None:
     assert item.said.value == 0.1
 
 
+@pytest.mark.parametrize(("said", "is_confirmation"), [(10.5, True), (9.5, True), (10.75, False), (9.25, False)])
+def test_what_is_within_half_of_the_smallest_step_confirms(make: Make, said: float, is_confirmation: bool) -> None:
+    item = make(min=0, max=100)
+    item.write(10.0, "panel")
+    item.report(10.0, "can/1", step=1.0)
+    item.report(said, "can/1", step=1.0)
+    assert item.said.value == (10.0 if is_confirmation else said)
+
+
 @pytest.mark.parametrize(("start", "is_set"), [(INITIAL, False), (KEPT, True)])
 def test_the_first_word_of_a_device_is_news_if_it_differs_from_what_was_kept(
     make: Make, start: str, is_set: bool

@@ -44,6 +44,7 @@ ROOMS = {
     "database": Room(
         ("fixgw/database/*.py",),
         _tests("core", "database*", "batch", "annunciate", "claims", "override", "legacy_api", "rawitem", "feeders")
+        + _tests("core", "reports", "settings", "worlds")
         + _tests("plugins", "compare"),
     ),
     "configuration": Room(
