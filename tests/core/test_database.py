@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from enum import IntEnum, StrEnum
@@ -793,7 +794,9 @@ def test_a_wake_before_the_wait_is_not_lost(db: Database) -> None:
     with db.mailbox() as box:
         box.wake()
         assert box.wait(60) == {}
-        assert box.wait(0) == {}
+        began = time.monotonic()
+        assert box.wait(0.05) == {}
+        assert time.monotonic() - began >= 0.04, "one wake ends one wait: a thread would never rest again"
 
 
 def test_a_closed_mailbox_receives_nothing(db: Database) -> None:
