@@ -768,6 +768,7 @@ def test_a_mailbox_is_bounded_by_its_keys(db: Database) -> None:
         for n in range(10_000):
             db.write(("IAS", "WIDE")[n % 2], n)
         assert list(box.wait(0)) == ["IAS", "WIDE"]
+        assert box.conflated == 9_998
 
 
 def test_a_mailbox_can_be_for_one_key(db: Database) -> None:
