@@ -2,7 +2,7 @@
 
 The libraries come from PyPI's wheels for amd64, and their compiled parts are replaced. The compiler is zig's, which pip
 installs; it knows other architectures, and which versions of the C library they have. Python's headers come from
-Debian's package for that architecture: apt fetches it, needs not be root, and changes nothing on this computer.
+Debian's package for that architecture: fetching it with apt does not take root, and changes nothing on this computer.
 """
 
 from __future__ import annotations
