@@ -25,7 +25,7 @@ __all__ = ["Output", "Outputs"]
 RETRY_S = 1.0  # between attempts to send a setting that the bus did not accept
 LAST_WORD_S = 0.5  # later, another gateway may lead, and must not be contradicted
 LISTEN_S = 1.0  # after an outage of the bus: how long we wait for others to send a setting before we do
-CROSSING_S = 0.25  # two nodes that set within this time have not received each other's value
+CROSSING_S = 0.25  # two nodes that set within this time have not received each other's value; time to confirm ours
 CROSSED_S = 3.0  # a value sent this long before another arrives may have crossed it, if a node was held up
 INSISTENCE = 3  # how often a setting is sent again because another node has contradicted it
 NOTED_FRAMES = 256
@@ -379,8 +379,10 @@ class Output:
 
         All nodes receive the messages on the bus in the same order, but ours may have been sent before the other
         node's message, or not yet. So if two nodes set at the same instant, the value of the lower id wins. Our value
-        also wins if it has not been sent yet, or if the owner has not confirmed it, up to INSISTENCE times. An owner
-        that says what it has not said before has not missed ours: somebody has turned its knob.
+        also wins if it has not been sent yet, or if the owner has not confirmed it, up to INSISTENCE times. What the
+        owner says within CROSSING_S may have crossed ours, which is sent again only after that: the owner may take it
+        meanwhile, and somebody may then turn its knob, which a second message would turn back. An owner that says what
+        it has not said before has not missed ours: somebody has turned its knob.
         """
         is_set = source.endswith(SET)
         with self._lock:
@@ -392,12 +394,19 @@ class Output:
             if not self._permitted:
                 return None
             mine, now = self._mine, self._all.clock()
-            if mine is None or theirs == self._bytes(mine.value):
+            if mine is None:
                 return False
-            if not self.entry.owner and not is_set:  # the owner: it may not have heard us, or not yet
-                if before is not None and theirs != before:
+            ours = self._bytes(mine.value)
+            by_owner = not self.entry.owner and not is_set
+            turned = before is not None and theirs != before
+            if by_owner and (turned or theirs == ours) and self._mine_at != NEVER:
+                self._owed_at = NEVER  # no second message
+            if theirs == ours:
+                return False
+            if by_owner:  # it may not have heard us, or not yet
+                if turned:
                     self._insisted = INSISTENCE
-                stays = self._insisted < (1 if self._bytes(mine.value) == self._sent_value else INSISTENCE)
+                stays = self._insisted < (1 if ours == self._sent_value else INSISTENCE)
                 otherwise = None
             else:
                 crossed = now - self._mine_at < CROSSING_S and self._all.node.id < self._all.node_of(source)
@@ -406,8 +415,12 @@ class Output:
             if not stays:
                 return otherwise
             self._insisted += 1
-            self._last = None
-            self._send_soon()
+            if by_owner and self._mine_at != NEVER:
+                self._owed_at = max(now, self._mine_at + CROSSING_S)
+                self._all.wake()
+            else:
+                self._last = None
+                self._send_soon()
             return True
 
     def _take_over(self, reading: Reading, is_set: bool) -> None:

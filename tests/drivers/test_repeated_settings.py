@@ -116,6 +116,7 @@ class Bench:
         self.settable, self.repeats, self.answers = settable, repeats, answers
         self.setting = 29.92
         self.taken_at = 0.0  # when it takes the last that it was told
+        self.told = self.misses = 0  # messages to it, and how many of the next it misses
         self.gateways: list[Gateway] = []
         self.links: dict[tuple[int, int], Link] = {}
         self.between = links
@@ -162,7 +163,12 @@ class Bench:
 
     def carry(self, sender: Gateway, frame: cf.Frame) -> bool:
         message = sender.codec.decode(*frame)
-        if isinstance(message, cf.ParameterSet) and self.settable:
+        if not isinstance(message, cf.ParameterSet):
+            return True
+        self.told += 1
+        if self.misses:
+            self.misses -= 1
+        elif self.settable:
             value = float(message.value)  # type: ignore[arg-type]
             self.taken_at = max(self.taken_at, self.now + 0.001 + self.dice.random() * self.needs)
             self.at(self.taken_at, lambda: self.take(value))
@@ -289,6 +295,43 @@ def test_a_knob_that_is_turned_before_the_node_has_confirmed_is_not_turned_back(
         bench.turn(29.50)
         bench.run(HEARSAY_S + 1.0)
         assert bench.agrees(29.50), f"seed {seed}: {bench.values} {bench.setting}"
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize("after", [0.0, 0.002, 0.01, 0.03])
+def test_a_knob_that_is_turned_just_after_the_node_took_a_setting_is_not_turned_back(
+    after: float, answers: bool
+) -> None:
+    """The node has repeated its old value meanwhile, so that the gateway may send again what the node has taken."""
+    for seed in range(6):
+        for period, needs in itertools.product((0.05, 0.1), (0.05, 0.2)):
+            bench = Bench(seed, *PAIR, answers=answers)
+            bench.period, bench.needs = period, needs
+            bench.run(1.5)
+            bench.gateways[-1].set(30.10)
+            while bench.setting != 30.10:
+                bench.run(0.001)
+            bench.run(after)
+            bench.turn(29.50)
+            bench.run(HEARSAY_S + 1.0)
+            assert bench.agrees(29.50), f"seed {seed}, {period}, {needs}: {bench.values} {bench.setting}"
+
+
+@pytest.mark.parametrize("repeats", [True, False])
+def test_a_node_that_missed_a_setting_is_told_once_more(repeats: bool) -> None:
+    """As soon as it says something else, but not before it could have taken the first message."""
+    for seed in range(SEEDS):
+        bench = Bench(seed, *PAIR, repeats=repeats)
+        bench.run(1.5)
+        bench.misses, told = 1, bench.told
+        bench.gateways[0].set(30.10)
+        bench.say()
+        bench.run(0.2)
+        assert (bench.setting, bench.told - told) == (29.92, 1), f"seed {seed}"
+        bench.run(0.3)
+        assert bench.agrees(30.10), f"seed {seed}: {bench.values} {bench.setting}"
+        bench.run(HEARSAY_S)
+        assert bench.told - told == 2, f"seed {seed}"
 
 
 @ALL
