@@ -192,7 +192,7 @@ class Item:
         python_type = PYTHON_TYPES[definition.type]
         #: Values of exactly this type and in range are stored unchecked; text is always checked.
         self._fast_type: type = _Nothing if definition.type == "str" else python_type
-        low, high = WIDEST.get(definition.type, (0, 0))
+        low, high = WIDEST.get(definition.type, (None, None))
         self._low: Any = low if definition.min is None else python_type(definition.min)
         self._high: Any = high if definition.max is None else python_type(definition.max)
         if self._is_number and not self._low <= self._high:
@@ -432,9 +432,10 @@ class Item:
         return self._others.get(source)
 
     def _confirms(self, value: Any, published: Any, step: float) -> bool:
+        """Whether a device that says `value` may mean the number that is published."""
         difference = self._difference(value, published)
         if difference is None:
-            return bool(value == published)
+            return False
         return bool(abs(difference) <= max(step / 2, abs(value) * SINGLE_PRECISION) * (1 + SINGLE_PRECISION))
 
     def _publish_report(self, reading: Reading, was_set: Reading, turned: bool) -> None:
@@ -584,7 +585,7 @@ class Item:
                 return
             previous = self._reading
             said = self._said or previous
-            cleared = {r.source: _flagged(r, 0, BAD, "") for r in (said, *self._others.values()) if self._is_doubted(r)}
+            cleared = {r.source: _without(BAD, r) for r in (said, *self._others.values()) if self._is_doubted(r)}
             for source in self.doubts.keys() - doubts.keys() & self._since.keys():
                 self._since[source] = (NEVER, NEVER)
             self.doubts = dict(doubts)
@@ -747,7 +748,6 @@ class Item:
                     changed
                     or published_rank is None
                     or rank <= published_rank
-                    or _level(published) < GOOD
                     or self._overdue(published, reading.stamp)
                 ):
                     self._rerank(published)
@@ -827,10 +827,10 @@ class Item:
         others = self._others
         known = others.pop(reading.source, None)
         others[reading.source] = reading  # the latest last
-        if known is None and len(others) >= MAX_SOURCES:
-            for name in [n for n in others if self.rank(n) is None][: len(others) - MAX_SOURCES + 1]:
+        if known is None and len(others) > MAX_SOURCES:
+            for name in [n for n in others if self.rank(n) is None][: len(others) - MAX_SOURCES]:
                 del others[name]
-            if len(others) >= 4 * MAX_SOURCES:  # sources below a ranked name are limited too
+            if len(others) > 4 * MAX_SOURCES:  # sources below a ranked name are limited too
                 del others[next(iter(others))]
 
     # -- sources -------------------------------------------------------------------------------------------------------
@@ -864,7 +864,7 @@ class Item:
             if self.ranked:
                 self._rerank(self._said or previous)
             else:
-                self._publish(_flagged(self._said or previous, 0, SECFAIL, ""))
+                self._publish(_without(SECFAIL, self._said or previous))
             if not self._must_deliver(previous):
                 return
         self._deliver()
@@ -934,7 +934,7 @@ class Item:
         if best.source != current.source:
             del self._others[best.source]
             if current.source:
-                self._keep_other(_flagged(current, 0, SECFAIL, ""))
+                self._keep_other(_without(SECFAIL, current))
             if current_rank is not None and best_rank != current_rank:
                 self.source_changes += 1
                 self._database._source_changed(self, current, best)
@@ -1203,6 +1203,10 @@ def _level(reading: Reading) -> int:
     """The level of a source: 2 good, 1 bad but fresh and not failed, 0 old or failed."""
     flags = reading.flags & DOUBTFUL
     return GOOD if not flags else 1 if flags == BAD else 0
+
+
+def _without(flag: int, reading: Reading) -> Reading:
+    return _flagged(reading, 0, flag, "")
 
 
 def _flagged(reading: Reading, flags: int, mask: int, reason: str) -> Reading:

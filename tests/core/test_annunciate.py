@@ -69,6 +69,15 @@ def test_neither_owner_clears_the_flag_of_the_other(oil: Item, heard: list[str])
     assert oil.reading.reasons == ()
 
 
+def test_the_last_value_of_the_source_stays_when_the_flag_is_released(oil: Item) -> None:
+    oil.annunciate(True, "below lowAlarm", "alerts")
+    for value in (1.0, 2.0):
+        oil.write(value, "canfix/12")  # as who never sends flags
+        assert (oil.said.value, oil.said.flags) == (value, 0)
+    oil.annunciate(False, owner="alerts")
+    assert (oil.reading.value, oil.reading.flags) == (2.0, 0)
+
+
 def test_setting_it_again_notifies_no_one(oil: Item, heard: list[str]) -> None:
     for _ in range(5):
         oil.annunciate(True, "below lowAlarm", "alerts")

@@ -175,6 +175,13 @@ def test_text_with_control_characters_is_refused(db: Database, text: str) -> Non
     assert caught.value.reason == "text"
 
 
+@pytest.mark.parametrize(("text", "shown"), [("x" * 38, f"'{'x' * 38}'"), ("x" * 39, f"'{'x' * 36}...")])
+def test_a_long_value_is_cut_in_messages(ias: Item, text: str, shown: str) -> None:
+    with pytest.raises(BadValue) as caught:
+        ias.write(text)
+    assert f"{shown} is not a number" in str(caught.value)
+
+
 def test_text_is_bounded(db: Database) -> None:
     db.write("ACID", "x" * LONGEST_TEXT)
     with pytest.raises(BadValue, match="1001 characters") as caught:
@@ -248,8 +255,8 @@ def test_a_setting_out_of_range_is_only_clamped(db: Database) -> None:
     assert (reading.value, reading.flags) == (31.5, 0)
 
 
-@pytest.mark.parametrize("value", [0.0, -0.0, 500.0])
-def test_the_range_includes_its_ends(ias: Item, value: float) -> None:
+@pytest.mark.parametrize("value", [0.0, -0.0, 500.0, 0, 500, "0", "500"])
+def test_the_range_includes_its_ends(ias: Item, value: Any) -> None:
     assert not ias.write(value).flags
 
 
@@ -286,8 +293,9 @@ def test_a_value_alone_keeps_the_flags(ias: Item) -> None:
 
 
 def test_flags_outside_the_mask_are_kept(ias: Item) -> None:
-    ias.write(1.0, flags=SECFAIL | BAD)
-    assert ias.write(2.0, flags=FAIL, mask=BAD | FAIL).flags == SECFAIL | FAIL
+    ias.write(1.0, flags=SECFAIL | BAD, reason="no backup")
+    reading = ias.write(2.0, flags=FAIL, mask=BAD | FAIL, reason="unplugged")
+    assert dict(reading.reasons) == {SECFAIL: "no backup", FAIL: "unplugged"}
 
 
 def test_the_same_flags_again_come_with_the_reason_of_the_last_write(ias: Item) -> None:
@@ -348,10 +356,24 @@ def test_fail_keeps_its_reason(ias: Item) -> None:
     assert ias.fail("no answer", "pitot").reason(FAIL) == "no answer"
 
 
+def test_a_flag_keeps_its_reason_while_others_come_and_go(ias: Item) -> None:
+    ias.write(1.0, flags=BAD | FAIL, reason="unplugged")
+    ias.flag(BAD, BAD, reason="ice")
+    assert dict(ias.reading.reasons) == {BAD: "ice", FAIL: "unplugged"}
+    ias.flag(0, BAD, reason="no more ice")
+    assert dict(ias.reading.reasons) == {FAIL: "unplugged"}
+
+
 def test_unknown_bits_are_ignored(ias: Item) -> None:
     ias.write(1.0, flags=1 << 9, mask=1 << 9)
     ias.flag(1 << 7, 1 << 7)
     assert ias.reading.flag_text == "00000"
+
+
+def test_a_flag_set_at_the_instant_at_which_the_value_becomes_old_finds_it_old(ias: Item, clock: Clock) -> None:
+    ias.write(1.0)
+    clock.now += 2.0
+    assert ias.flag(BAD, BAD).flags == OLD | BAD
 
 
 def test_old_set_by_hand_lasts_until_the_next_value(ias: Item) -> None:
@@ -412,6 +434,16 @@ def test_errors_suggest_the_nearest_name(db: Database) -> None:
         db.write("IAS.Vn", 1)
 
 
+def test_the_source_of_an_aux_value_is_that_of_its_last_write(ias: Item) -> None:
+    ias.write_aux("Vs", 40.0)
+    assert ias.aux_sources == {}, "nobody knows"
+    ias.write_aux("Vs", 45.0, "netfix/1")
+    ias.write_aux("Vne", 150.0, "canfix/12")
+    assert ias.explain()["aux_sources"] == {"Vs": "netfix/1", "Vne": "canfix/12"}
+    ias.write_aux("Vs", 46.0)
+    assert ias.aux_sources == {"Vs": "", "Vne": "canfix/12"}
+
+
 def test_aux_changes_reach_their_subscribers(db: Database) -> None:
     news: list[tuple[Any, ...]] = []
     subscription = db.subscribe("IAS", on_aux=lambda *a: news.append(a))
@@ -455,6 +487,22 @@ def test_keys_come_in_the_order_of_definition(db: Database) -> None:
     assert "XXX" not in db
 
 
+def test_readings_come_in_that_order_and_are_the_same_until_they_change(db: Database, ias: Item) -> None:
+    before = db.readings()
+    assert before == [item.reading for item in db.items()]
+    ias.write(1.0)
+    after = db.readings()
+    assert [b is a for b, a in zip(before, after, strict=True)] == [False] + [True] * 6
+
+
+def test_patterns_give_the_keys_that_match_each_once(db: Database) -> None:
+    assert db.matching("B*", "IAS", "*A*") == ["BARO", "BTN1", "IAS", "GEAR", "ACID"]
+    with pytest.raises(UnknownKey, match="OAT"):
+        db.matching("*", "OAT*")
+    with pytest.raises(UnknownKey, match="IAS"):
+        db.matching("ias")
+
+
 def test_statistics_are_counted(db: Database, ias: Item, clock: Clock) -> None:
     ias.write(1.0)
     db.write("GEAR", 99)
@@ -478,11 +526,11 @@ def test_explain_gives_the_source_of_a_value_and_the_reasons_of_its_flags(
     ias.write(100.0, "pitot")
     clock.now += 1
     ias.write(999.0, "pitot", ANNUNCIATE, "overspeed")
-    clock.now += 0.5
+    clock.now += 0.5123
     facts = ias.explain()
     assert facts["value"] == 500.0
     assert facts["flags"] == {"annunciate": "overspeed", "bad": "999.0 is above the range (500.0 knots)"}
-    assert (facts["source"], facts["age"], facts["last_good"]) == ("pitot", 0.5, 1.5)
+    assert (facts["source"], facts["age"], facts["last_good"]) == ("pitot", 0.512, 1.512)
     assert (facts["writes"], facts["refused"], facts["conflicts"], facts["conflict_with"]) == (2, 0, 0, None)
     assert facts["range"] == [0.0, 500.0]
 
@@ -633,14 +681,26 @@ def test_each_change_reaches_all_subscribers_before_the_next_one_that_it_causes(
     assert [reading.reason(ANNUNCIATE).endswith("(watcher)") for reading in heard["second"]] == [False, True]
 
 
+@pytest.mark.parametrize(
+    "again", [lambda item, r: item.write(1.0 - r.value), lambda item, r: item.flag(r.flags ^ BAD, BAD)]
+)
 def test_endless_feedback_is_cut_short_and_logged_once(
-    db: Database, ias: Item, caplog: pytest.LogCaptureFixture
+    db: Database, ias: Item, caplog: pytest.LogCaptureFixture, again: Callable[[Item, Reading], object]
 ) -> None:
-    subscription = db.subscribe("IAS", lambda k, r: ias.write(1.0 - r.value))  # type: ignore[operator]
+    calls = 0
+
+    def write_again(key: str, reading: Reading) -> None:
+        nonlocal calls
+        calls += 1
+        again(ias, reading)
+
+    subscription = db.subscribe("IAS", write_again)
     ias.write(1.0)
     ias.write(1.0)
     assert [r.message for r in caplog.records] == ["IAS: its subscribers keep writing it; delivery was cut short"]
-    assert ias.writes < 1000
+    assert vars(caplog.records[0])["FIXGW_KEY"] == "IAS"
+    assert not db._undelivered, "it does not go on elsewhere"
+    assert calls < 1000
     subscription.close()
     heard: list[Any] = []
     db.subscribe("IAS", lambda k, r: heard.append(r.value))
@@ -671,6 +731,7 @@ def test_a_callback_that_raises_disturbs_neither_the_writer_nor_the_others(
     assert db.callback_errors == 3
     assert len(caplog.records) == 1, "once per interval"
     assert caplog.records[0].exc_info is not None
+    assert vars(caplog.records[0])["FIXGW_KEY"] == "IAS"
 
 
 def test_an_error_that_cannot_be_printed_does_no_harm(db: Database, ias: Item) -> None:
@@ -809,7 +870,8 @@ def test_a_closed_mailbox_receives_nothing(db: Database) -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "stored"), [(-1.0, 359.0), (361.0, 1.0), (360.0, 360.0), (-0.5, 359.5), (0.0, 0.0)]
+    ("written", "stored"),
+    [(-1.0, 359.0), (361.0, 1.0), (360.0, 360.0), (-0.5, 359.5), (0.0, 0.0), (719.5, 359.5), (-719.5, 0.5)],
 )
 @pytest.mark.parametrize("setting", [False, True])
 def test_a_direction_wraps_around_and_is_not_clamped(written: float, stored: float, setting: bool) -> None:
@@ -820,5 +882,5 @@ def test_a_direction_wraps_around_and_is_not_clamped(written: float, stored: flo
 
 def test_an_absurd_direction_is_still_out_of_range() -> None:
     db = Database([Definition(key="HEAD", min=0.0, max=360.0, wrap=360.0)])
-    for written in (9000.0, -9000.0):
+    for written in (720.0, -720.0, 9000.0):
         assert db.item("HEAD").write(written).bad

@@ -125,6 +125,18 @@ def test_a_value_read_late_is_old_although_it_has_not_been_aged(db: Database, cl
     assert db.statistics()["old"] == 1
 
 
+def test_it_is_old_from_the_very_instant(db: Database, clock: Clock) -> None:
+    slow, heard = db.item("SLOW"), []
+    db.subscribe("SLOW", lambda k, r: heard.append(r.old))
+    with db.mailbox(["SLOW"]) as mailbox:
+        slow.write(1.0)
+        clock.now += 2.0
+        seen = [slow.reading, slow.said, *slow.readings(), *mailbox.wait(0).values()]
+    assert [r.old for r in seen] == [True] * 4
+    assert db.age() == INFINITY
+    assert heard == [False, True]
+
+
 def test_a_value_read_in_time_is_fresh(db: Database, clock: Clock) -> None:
     held_up(db, clock, seconds=0.199)
     item = db.item("FAST")
@@ -211,6 +223,23 @@ def test_reading_old_in_one_thread_while_another_writes(db: Database, clock: Clo
     reader.join()
     assert wrong == []
     assert not db.read("FAST").old
+
+
+def test_what_another_thread_has_delivered_already_is_not_delivered_again(db: Database, clock: Clock) -> None:
+    """A delivery thread that was held up may meet the one that replaced it."""
+    heard: list[str] = []
+
+    def hear(key: str, reading: Reading) -> None:
+        if reading.old:
+            heard.append(key)
+            db._deliver_pending()
+
+    db.subscribe("*", hear)
+    db.write("FAST", 1.0)
+    db.write("SLOW", 1.0)
+    clock.now += 5
+    db.age()
+    assert heard == ["FAST", "SLOW"]
 
 
 def test_age_returns_the_time_until_the_next_value_can_become_old(db: Database, clock: Clock) -> None:
@@ -480,11 +509,14 @@ def test_stopping_at_any_moment_is_quick() -> None:
 
 def test_starting_and_stopping_twice_is_harmless() -> None:
     db = Database([Definition(key="FAST", tolerance=20)])
+    assert db.ageing_runs, "it is not meant to"
     db.stop()
     before = threading.active_count()
     db.start()
     db.start()
     assert threading.active_count() == before + 2
+    ours = [thread for thread in threading.enumerate() if thread.name in ("ageing", "delivery")]
+    assert all(thread.daemon for thread in ours), "if one hangs, the process ends all the same"
     db.stop()
     db.stop()
     db.start()
@@ -528,6 +560,8 @@ def test_a_defect_in_the_ageing_is_logged_and_does_not_end_it(
     db.write("B", 1.0)
     late.wait()
     assert caplog.messages == ["ageing of A failed"]
+    assert vars(caplog.records[0])["FIXGW_KEY"] == "A"
+    assert db.ageing_errors == 1
     assert db.read("A").old, "the item at which it happened is not forgotten"
 
 

@@ -73,8 +73,68 @@ def in_background(function: Callable[[], object]) -> threading.Thread:
 
 
 def test_the_patience_is_within_the_promise() -> None:
+    assert 0.8 <= LOOK_INTERVAL_S * (MAX_LOOKS - 1), "a slow one is not given up"
     assert LOOK_INTERVAL_S * MAX_LOOKS < PROMISE_S * 0.75
     assert QUIET_LOOK_S + LOOK_INTERVAL_S * (MAX_LOOKS - 1) < PROMISE_S, "also if it begins just after a look"
+
+
+def test_a_call_is_given_up_at_the_third_look(hanger: Hanger) -> None:
+    db = Database([Definition(key="BARO")])  # nobody else looks
+    db.subscribe("BARO", hanger)
+
+    def found_in(looks: int) -> list[int]:
+        found = []
+        for _ in range(looks):
+            db.look_for_hung()
+            found.append(db.hung_subscribers)
+        return found
+
+    assert db._lookout.interval == QUIET_LOOK_S
+    for _ in range(2):
+        writer = in_background(lambda: db.write("BARO", 30.1))
+        assert hanger.inside.wait(5)
+        assert found_in(2) == [0, 0], "another call is counted anew"
+        assert db._lookout.interval == LOOK_INTERVAL_S
+        hanger.opened.set()
+        writer.join(5)
+        hanger.opened.clear()
+        hanger.inside.clear()
+    writer = in_background(lambda: db.write("BARO", 30.1))
+    assert hanger.inside.wait(5)
+    assert found_in(9) == [0, 0, *[1] * 7], "once"
+    hanger.opened.set()
+    writer.join(5)
+    assert found_in(1) == [1]
+    assert db._lookout.interval == QUIET_LOOK_S
+
+
+def test_a_call_that_has_been_given_up_hides_no_other(hanger: Hanger) -> None:
+    db = Database([Definition(key=key) for key in ("IAS", "ALT", "BARO")])
+    inside, begin = {key: threading.Event() for key in db}, threading.Event()
+
+    def hang(key: str, reading: Reading) -> None:
+        inside[key].set()
+        hanger.opened.wait()
+
+    for key in db:
+        db.subscribe(key, hang)
+    # Its thread is neither the first nor the last.
+    early = in_background(lambda: begin.wait(5) and db.write("IAS", 1.0))
+    in_background(lambda: db.write("ALT", 1.0))
+    assert inside["ALT"].wait(5)
+    for _ in range(3):
+        db.look_for_hung()
+    assert db.hung_subscribers == 1
+    late = in_background(lambda: db.write("BARO", 1.0))
+    begin.set()
+    assert inside["IAS"].wait(5)
+    assert inside["BARO"].wait(5)
+    for _ in range(3):
+        db.look_for_hung()
+    assert db.hung_subscribers == 3
+    hanger.opened.set()
+    early.join(5)
+    late.join(5)
 
 
 def test_ageing_continues_while_a_subscriber_hangs(db: Database, hanger: Hanger) -> None:
@@ -106,7 +166,7 @@ def test_one_writer_waits_once_and_the_others_never(
     writer = in_background(lambda: db.write("BARO", 30.1))
     assert hanger.inside.wait(5)
     db.write("BARO", 30.2)
-    until(lambda: told == [30.2])
+    until(lambda: reported and told == [30.2])
     assert [h.callback for h in reported] == [hanger]
     assert "Hanger does not return after a change of BARO" in caplog.text
     db.write("BARO", 30.3)
@@ -196,7 +256,9 @@ def test_an_error_in_the_ageing_thread_is_counted_and_ageing_continues(
         raise OSError(22, "Invalid argument")
 
     monkeypatch.setattr(db, "look_for_hung", broken)
-    until(lambda: db.ageing_errors >= 2)
+    began = time.monotonic()
+    until(lambda: db.ageing_errors >= 8)
+    assert time.monotonic() - began > 0.5, "it rests between two attempts"
     db.write("IAS", 1.0)
     until(lambda: db.item("IAS")._reading.old)
     assert db.alive
@@ -204,15 +266,35 @@ def test_an_error_in_the_ageing_thread_is_counted_and_ageing_continues(
     assert db.statistics()["ageing errors"] >= 2
 
 
+def test_an_error_in_the_delivery_thread_is_logged_and_delivery_continues(
+    db: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    deliver, told = db._deliver_pending, []
+
+    def broken() -> None:
+        deliver()
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(db, "_deliver_pending", broken)
+    db.subscribe("*", lambda key, reading: told.append((key, reading.old)))
+    for key in ("IAS", "ALT"):
+        db.write(key, 1.0)
+        until(lambda: (key, True) in told)  # noqa: B023
+    assert caplog.messages == ["delivery failed"], "once per interval"
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_thread_is_replaced(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     def deadly() -> None:
         raise SystemExit
 
+    assert db.ageing_runs
     monkeypatch.setattr(db, "look_for_hung", deadly)
     until(lambda: not db.alive)
+    assert not db.ageing_runs
     monkeypatch.undo()
     db.start()
+    assert db.ageing_runs
     db.write("IAS", 1.0)
     until(lambda: db.item("IAS")._reading.old)
     assert db.alive

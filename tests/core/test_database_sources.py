@@ -8,7 +8,7 @@ from unittest import mock
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fixgw.database import (
@@ -369,6 +369,7 @@ def test_a_change_of_source_is_logged_with_the_reason(
     assert not caplog.messages, "a writer does not wait for a log"
     bench.later(0)
     assert caplog.messages == ["LAT now comes from gps2 instead of gps1: antenna open"]
+    assert vars(caplog.records[0])["FIXGW_KEY"] == "LAT"
     bench.clock.now += 11
     all_write(lat, gps2=2)
     lat.write(1, "gps1", 0)
@@ -532,14 +533,16 @@ def test_memory_is_bounded_for_many_sources(bench: Bench, key: str) -> None:
     for n in range(500):
         bench.clock.now += 0.0001
         item.write(n % 90, f"netfix/10.0.0.{n}")
-    assert len(item.readings()) <= MAX_SOURCES
-    assert "netfix/10.0.0.498" in bench.said(item), "the latest are kept"
+    latest = {f"netfix/10.0.0.{n}" for n in range(500)[-MAX_SOURCES:]}
+    latest.add("gps1" if item.ranked else f"netfix/10.0.0.{499 - MAX_SOURCES}")
+    assert {*bench.said(item)} == latest
     for n in range(500):
         bench.clock.now += 0.0001
         item.write(n % 90, f"canfix/{n}")
-    assert len(item.readings()) <= 4 * MAX_SOURCES
+    assert len(item.readings()) == (4 * MAX_SOURCES if item.ranked else MAX_SOURCES) + 1
+    assert "canfix/499" in bench.said(item)
     assert len(item._rank_of) <= 4 * MAX_SOURCES
-    if key == "LAT":
+    if item.ranked:
         assert item.reading.source == "gps1"
 
 
@@ -598,18 +601,22 @@ def test_a_ranking_made_by_a_driver_can_be_removed(bench: Bench) -> None:
         st.tuples(
             st.sampled_from(["a", "b", "c", "c/1", "other"]),
             st.sampled_from([None, 0, 0, BAD, FAIL]),
-            st.sampled_from([0.0, 0.0, 0.1, 0.9, 2.5]),
+            st.sampled_from([0.0, 0.0, 0.125, 0.875, 2.5]),
         ),
         max_size=40,
     ),
-    st.sampled_from([0.0, 0.3]),
+    st.sampled_from([0.0, 0.25]),
+    st.sampled_from([1000, 0]),
 )
+@example([("a", None, 0.0), ("a", None, 0.0)], 0.0, 0)
 def test_a_write_that_needs_no_ranking_leads_to_the_same_as_one_that_is_ranked(
-    steps: list[tuple[str, int | None, float]], hold: float
+    steps: list[tuple[str, int | None, float]], hold: float, tolerance: int
 ) -> None:
+    definition = Definition(key="K", tolerance=tolerance, sources=("a", "b", "c"), return_after=hold)
+
     def published() -> list[Reading]:
         now = [100.0]
-        db = Database([Definition(key="K", tolerance=1000, sources=("a", "b", "c"), return_after=hold)], lambda: now[0])
+        db = Database([definition], lambda: now[0])
         item = db.item("K")
         seen = []
         for n, (source, flags, pause) in enumerate(steps):
@@ -626,15 +633,47 @@ def test_a_write_that_needs_no_ranking_leads_to_the_same_as_one_that_is_ranked(
         assert quick == published()
 
 
+@pytest.mark.parametrize("tolerance", [1000, 0])
+def test_a_write_that_changes_only_the_value_costs_no_ranking(monkeypatch: pytest.MonkeyPatch, tolerance: int) -> None:
+    clock = Clock()
+    db = Database([Definition(key="K", tolerance=tolerance, sources=("a", "b", "c")), Definition(key="L")], clock)
+    ranked, lone = db.item("K"), db.item("L")
+    work: list[str] = []
+    for name in ("_rerank", "_compose"):
+        method = getattr(Item, name)
+        monkeypatch.setattr(Item, name, lambda *a, n=name, m=method: work.append(n) or m(*a))
+
+    def spare(item: Item, source: str, flags: int | None = None, reason: str = "") -> bool:
+        for value in (1.0, 2.0):  # the first may be news
+            work.clear()
+            clock.now += 0.125
+            assert item.write(value, source, flags, reason).value == value
+        return not work
+
+    assert spare(ranked, "a"), "while the others are missing"
+    assert spare(ranked, "b"), "a backup"
+    assert spare(ranked, "other"), "which is not in the ranking"
+    assert spare(ranked, "c")
+    assert spare(ranked, "a"), "with all its backups"
+    assert spare(ranked, "c", 0)
+    assert not spare(ranked, "b", BAD)
+    assert spare(lone, "x")
+    assert spare(lone, "x", BAD, "computed from what is bad")
+    assert spare(lone, "x")
+
+
 # -- a source that has ended -------------------------------------------------------------------------------------------
 
 
 def test_what_never_ages_becomes_old_when_its_source_has_ended() -> None:
-    keys = ("POWER", "MODE", "DOOR", "HATCH", "GEAR", "BARO", "IAS")
+    keys = ("BARO", "IAS", "POWER", "MODE", "DOOR", "HATCH", "GEAR")
     ranked = {"GEAR": ("gpio", "canfix")}
     db = Database(
-        Definition(key=key, setting=key == "BARO", tolerance=1000 * (key == "IAS"), sources=ranked.get(key, ()))
-        for key in keys
+        (
+            Definition(key=key, setting=key == "BARO", tolerance=1000 * (key == "IAS"), sources=ranked.get(key, ()))
+            for key in keys
+        ),
+        Clock(),
     )
     for key in keys:
         db.write(key, 1.0, {"MODE": "gpio/7", "DOOR": "gpiox"}.get(key, "gpio"))

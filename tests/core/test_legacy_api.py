@@ -284,11 +284,16 @@ def test_old_plugins_can_write_in_their_old_ways(kind: Any, written: Any, stored
     assert db.read("K").value == stored
     fixgw.database.write("K.A", written, db=db)
     assert db.read_aux("K.A") == (None if written is None else stored), "None clears an aux value"
+    fixgw.database.get_raw_item("K", db=db).set_aux_value("A", written)
+    assert db.read_aux("K.A") == (None if written is None else stored)
 
 
 @pytest.mark.parametrize(
     ("kind", "written"),
-    [("float", True), ("int", True), ("int", "1_0"), ("float", None), ("bool", "maybe"), ("bool", float("nan"))],
+    [
+        *[("float", True), ("int", True), ("int", "1_0"), ("float", None), ("bool", "maybe")],
+        *[("bool", float("nan")), ("bool", float("inf")), ("bool", float("-inf"))],
+    ],
 )
 def test_meaningless_values_are_refused_as_before(kind: Any, written: Any) -> None:
     db = Database([Definition(key="K", type=kind)])

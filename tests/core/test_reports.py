@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from fixgw.database import FAIL, INITIAL, KEPT, OLD, Database, Definition, Item
-from fixgw.database.item import HEARSAY_S
+from fixgw.database import BAD, FAIL, INITIAL, KEPT, OLD, Database, Definition, Item
 from fixgw.errors import BadValue
+
+HEARSAY_S = 3.0  # as long may a device not have heard what was set
 
 
 class Clock:
@@ -66,6 +67,47 @@ def test_a_device_that_does_not_take_what_was_set_is_believed(make: Make, clock:
     wind(item, clock, HEARSAY_S)
     assert (item.said.value, item.said.source) == (29.92, "can/1")
     assert item.said_and_set()[1].value == 30.20
+
+
+@pytest.mark.parametrize(("repeats", "ends_with"), [(True, 29.92), (False, 30.10)])
+def test_of_two_devices_the_one_that_goes_on_speaking_is_believed(
+    make: Make, clock: Clock, repeats: bool, ends_with: float
+) -> None:
+    item = make()
+    item.write(30.10, "panel")
+    item.report(30.10, "can/1")
+    assert item.report(29.92, "efis") is None
+    wind(item, clock, 2.0)
+    item.report(30.10, "can/1")
+    if repeats:
+        assert item.report(29.92, "efis") is None
+    wind(item, clock, 1.0)
+    assert item.said.value == 30.10, "which can/1 has just confirmed"
+    wind(item, clock, 2.0)
+    assert item.said.value == ends_with
+
+
+def test_a_report_ages(make: Make, clock: Clock) -> None:
+    item = make(tolerance=2000)
+    seen: list[bool] = []
+    item._database.subscribe("BARO", lambda key, reading: seen.append(reading.old))
+    item.report(29.92, "can/1")
+    wind(item, clock, 2.0)
+    assert seen == [False, True]
+
+
+@pytest.mark.parametrize(("after", "turned"), [(HEARSAY_S - 0.125, False), (HEARSAY_S, True)])
+def test_another_value_is_news_as_soon_as_the_device_must_have_heard(
+    make: Make, clock: Clock, after: float, turned: bool
+) -> None:
+    item = make()
+    item.report(29.92, "can/1")
+    item.write(30.10, "panel")
+    clock.now += after
+    assert (item.report(29.50, "can/1") is not None) is turned
+    wind(item, clock, HEARSAY_S)
+    assert item.said.value == 29.50
+    assert item.said_and_set()[1].value == (29.50 if turned else 30.10)
 
 
 def test_of_two_devices_the_one_that_was_set_last_stays(make: Make, clock: Clock) -> None:
@@ -142,6 +184,14 @@ def test_what_waits_is_published_when_the_other_value_becomes_old(make: Make, cl
     item.report(29.92, "can/1")
     wind(item, clock, 1.5)
     assert (item.said.value, item.said.flags & OLD) == (29.92, 0)
+
+
+def test_it_has_only_the_flags_that_it_speaks_of(make: Make) -> None:
+    item = make()
+    item.write(30.10, "panel", BAD, "no node")
+    reading = item.report(30.10, "can/1", FAIL | OLD, "unplugged", FAIL | OLD)
+    assert reading is not None
+    assert dict(reading.reasons) == {BAD: "no node", FAIL: "unplugged"}
 
 
 def test_others_are_simply_written(make: Make) -> None:
