@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -125,7 +125,7 @@ class Derivation(NamedTuple):
 
 
 PYTHON_TYPES: dict[str, type] = {"float": float, "int": int, "bool": bool, "str": str}
-WIDEST: dict[str, tuple[float, float]] = {
+WIDEST: dict[str, tuple[Any, Any]] = {
     "float": (-sys.float_info.max, sys.float_info.max),
     "int": (-(2**63), 2**63 - 1),
     "bool": (False, True),

@@ -638,17 +638,17 @@ def test_a_write_that_changes_only_the_value_costs_no_ranking(monkeypatch: pytes
     clock = Clock()
     db = Database([Definition(key="K", tolerance=tolerance, sources=("a", "b", "c")), Definition(key="L")], clock)
     ranked, lone = db.item("K"), db.item("L")
-    work: list[str] = []
-    for name in ("_rerank", "_compose"):
-        method = getattr(Item, name)
-        monkeypatch.setattr(Item, name, lambda *a, n=name, m=method: work.append(n) or m(*a))
+    rerank, compose = mock.Mock(wraps=Item._rerank), mock.Mock(wraps=Item._compose)
+    monkeypatch.setattr(Item, "_rerank", lambda *args: rerank(*args))
+    monkeypatch.setattr(Item, "_compose", lambda *args: compose(*args))
 
     def spare(item: Item, source: str, flags: int | None = None, reason: str = "") -> bool:
         for value in (1.0, 2.0):  # the first may be news
-            work.clear()
+            rerank.reset_mock()
+            compose.reset_mock()
             clock.now += 0.125
             assert item.write(value, source, flags, reason).value == value
-        return not work
+        return not (rerank.called or compose.called)
 
     assert spare(ranked, "a"), "while the others are missing"
     assert spare(ranked, "b"), "a backup"

@@ -137,6 +137,21 @@ def test_without_waiting_it_is_published_but_not_as_set(make: Make, clock: Clock
     assert item.said_and_set()[1].value == 30.10
 
 
+def test_who_sets_the_same_as_the_device_says_has_set_it(make: Make, clock: Clock) -> None:
+    item = make()
+    item.write(30.10, "panel")
+    item.report(29.92, "can/1", wait=False)
+    item.write(29.92, "panel")
+    assert {(r.value, r.source) for r in item.said_and_set()} == {(29.92, "panel")}
+    item.report(29.90, "can/1", wait=False)
+    item.write(29.80, "can/1")
+    assert {r.value for r in item.said_and_set()} == {29.80}, "at the same instant"
+    item.report(29.70, "can/1", wait=False)
+    clock.now += 1
+    item.write(29.70, "can/1")
+    assert item.said_and_set()[1].stamp == clock.now
+
+
 def test_a_device_that_rounds_confirms(make: Make, clock: Clock) -> None:
     item = make(wrap=360, min=0, max=360)
     item.write(359.96, "panel")
