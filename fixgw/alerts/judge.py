@@ -108,8 +108,9 @@ class Judge(Follower[OptionsT]):
     def _set_flags(self, flags: Mapping[str, str]) -> None:
         if flags == self._flagged:
             return
-        for key in self._flagged.keys() - flags.keys():
-            self.db.item(key).annunciate(False, owner=self.name)
+        for key in self._flagged:
+            if key not in flags:
+                self.db.item(key).annunciate(False, owner=self.name)
         for key, reason in flags.items():
             if self._flagged.get(key) != reason:
                 try:

@@ -49,8 +49,8 @@ class Publisher:
         self._changes_within = changes_within or {}
         self._changed: dict[str, tuple[Value, float]] = {}  # by item: its last value, and since when
         self._stand_still: dict[str, float] = {}
-        #: The keys written so far, by the protocol's names.
-        self.written: set[str] = set()
+        #: The keys written so far, by the protocol's names, in this order.
+        self.written: dict[str, None] = {}
 
     def publish(self, updates: Iterable[Update], source: str = "") -> None:
         """Write `updates` in order, as one batch. Never raises, whatever they contain.
@@ -75,7 +75,7 @@ class Publisher:
                 if unmarked(theirs) in (unmarked(source), "") or theirs in START or item.rank(source) is not None:
                     item.flag(flags, SPOILT, source, reason)
                 continue
-            written.add(key)
+            written[key] = None
             if changes_within and item.key in changes_within and (still := self._standing_still(item, value)):
                 flags, reason = flags | FAIL, still
             if flags & SPOILT and self._would_spoil(item, source):

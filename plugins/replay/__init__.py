@@ -7,7 +7,7 @@ connections:
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -373,9 +373,9 @@ class Plugin(Worker[Options]):
             ):
                 self._write(change, item)
 
-    def _let_go(self, reason: str, but: Iterable[str] = ()) -> None:
+    def _let_go(self, reason: str, but: Container[str] = ()) -> None:
         """Make old what the recording says no more: all keys that were shown, but not those."""
-        for key in self._shown.keys() - set(but):
+        for key in [key for key in self._shown if key not in but]:
             change, item = self._shown.pop(key)
             source = self._source_of(change)
             if item.said.source == source or item.rank(source) is not None:

@@ -70,6 +70,21 @@ def test_a_lost_device_fails_only_the_values_that_it_wrote(db: Database) -> None
     assert not db.read("RAT").fail
 
 
+def test_a_lost_device_fails_its_values_in_the_order_in_which_it_wrote_them(clock: Clock) -> None:
+    """So that two flights of one scenario do not differ."""
+    keys = [f"EGT{n}" for n in range(12)]
+    db = Database([Definition(key=key) for key in keys], clock)
+    with World(db).hosting():
+        mine, _ = publisher()
+    for _ in range(2):
+        mine.publish([Update(key, 1.0) for key in reversed(keys)])
+    failed: list[str] = []
+    for key in keys:
+        db.subscribe(key, lambda key, reading: failed.append(key))
+    mine.fail("went away")
+    assert failed == keys[::-1]
+
+
 def test_failing_leaves_newer_values_of_other_sources_alone(db: Database) -> None:
     mine, _ = publisher()
     mine.publish([Update("OAT", 12.5)])

@@ -65,6 +65,7 @@ class Bench:
             Definition(key="ACID", type="str"),
             Definition(key="GEAR", type="bool"),
             Definition(key="RPM", type="int", max=5000, tolerance=2000, sources=("eis", "canfix")),
+            *(Definition(key=f"TIRE{n}", max=100.0) for n in range(1, 7)),
         ]
         self.db = Database(definitions, clock)
         self.quits: list[str] = []
@@ -293,6 +294,18 @@ def test_at_the_end_everything_is_old_and_the_health_says_so(bench: Bench) -> No
     plugin.step()
     assert bench.db.read("ACID").good
     assert plugin.health() == ""
+
+
+def test_values_become_old_in_the_order_of_the_recording(bench: Bench) -> None:
+    keys = [f"TIRE{n}" for n in (3, 1, 6, 4, 2, 5)]
+    bench.have(a=Fake([*(value(0, key, 30.0) for key in keys), value(1, "IAS", 90.0)]))
+    plugin = bench.make()
+    bench.wind(plugin, 0.2)
+    old: list[str] = []
+    for key in keys:
+        bench.db.subscribe(key, lambda key, reading: old.append(key))
+    plugin.finish()
+    assert old == keys
 
 
 def test_with_quit_the_gateway_stops_five_seconds_after_the_last_line(bench: Bench) -> None:

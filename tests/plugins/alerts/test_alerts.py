@@ -653,6 +653,23 @@ def test_the_flag_is_ours_alone(fly: Fly) -> None:
     assert item.annunciators == {"alerts": "OIL"}
 
 
+def test_flags_are_released_in_the_order_in_which_they_were_set(fly: Fly) -> None:
+    """So that two flights of one scenario do not differ."""
+    keys = [f"EGT1{n}" for n in range(1, 7)]
+    flight = fly(alerts(*({**OIL, "id": key.lower(), "key": key, "below": 30, "text": key} for key in keys)))
+    flight.begin()
+    for key in reversed(keys):
+        flight.write(key, 10.0)
+    flight.step()
+    for key in keys:
+        flight.write(key, 100.0)
+    released: list[str] = []
+    for key in keys:
+        flight.db.subscribe(key, lambda key, reading: released.append(key))
+    flight.step()
+    assert released == keys[::-1]
+
+
 def test_many_moves_of_a_limit_are_not_lost(fly: Fly) -> None:
     flight = fly(alerts({**OIL, "below": "lowAlarm"}, CHT))
     flight.begin()
