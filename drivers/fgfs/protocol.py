@@ -443,7 +443,7 @@ def _field(chunk: Chunk, value: Value) -> str:
     if not chunk.key:
         return chunk.before
     if chunk.conversion.endswith("s") and not isinstance(value, str):
-        value = f"{value:g}"
+        value = f"{value:.15g}"  # FlightGear reads as many digits as there are
     return f"{chunk.before}{value:{chunk.conversion}}{chunk.after}"
 
 
