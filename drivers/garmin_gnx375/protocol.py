@@ -39,7 +39,9 @@ class Receiver:
 
     @property
     def refused(self) -> str:
-        return (self._aviation.refused or self._truncated) if self.format == "aviation" else self._nmea.refused
+        """The last refused frame of the format that comes; of either, as long as neither does."""
+        aviation = self._aviation.refused or self._truncated
+        return aviation if self.format == "aviation" else self._nmea.refused or aviation
 
     @property
     def trouble(self) -> str:
