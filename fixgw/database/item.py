@@ -705,7 +705,7 @@ class Item:
             keep &= ~SECFAIL  # computed
         if not (keep or flags or check or self.doubts):
             return Reading(value, 0, self._clock(), source)
-        reasons = {bit: text for bit, text in base.reasons if bit & keep}
+        reasons = dict(base.reasons)
         if flags is not None:
             keep = (keep & ~mask) | (flags & mask)
             for bit in FLAG_NAMES:

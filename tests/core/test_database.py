@@ -644,6 +644,10 @@ def test_a_subscriber_that_writes_the_item_is_notified_of_its_write_afterwards(d
     def limit(key: str, reading: Reading) -> None:
         if reading.value > 100:  # type: ignore[operator]
             assert ias.write(100.0, "limiter").value == 100.0
+            assert ias.flag(BAD, BAD).bad
+            assert ias.override(90.0, 0, "override/test", "a test", 1.0).value == 90.0
+            ias.end_override()
+            assert ias.flag(0, BAD).value == 100.0
 
     db.subscribe("IAS", limit)
     db.subscribe("IAS", lambda k, r: heard.append((r.value, r.source)))
@@ -770,11 +774,14 @@ def test_a_callback_that_always_fails_is_dropped(
         calls.append(1)
         raise ValueError
 
+    heard: list[str] = []
+    db.subscribe("*", lambda key, reading: heard.append(key))
     db.subscribe("*", broken)
     for n in range(MAX_CALLBACK_FAILURES + 5):
         clock.now += 100  # so that every complaint is due
         (ias if n % 2 else db.item("WIDE")).write(float(n))
     assert len(calls) == MAX_CALLBACK_FAILURES
+    assert len(heard) == MAX_CALLBACK_FAILURES + 5, "the others get everything"
     assert [r.levelno for r in caplog.records] == [logging.WARNING] * (MAX_CALLBACK_FAILURES - 1) + [logging.ERROR]
     assert "dropped" in caplog.records[-1].message
 
@@ -824,6 +831,8 @@ def test_a_mailbox_holds_the_latest_of_each_key_in_order_of_change(db: Database)
         db.write("GEAR", 4)
         assert [(key, r.value) for key, r in box.wait(0).items()] == [("WIDE", 3.0), ("IAS", 2.0)]
         assert box.wait(0) == {}
+    db.write("WIDE", 5)
+    assert not box.filled, "it is closed"
 
 
 def test_a_mailbox_is_bounded_by_its_keys(db: Database) -> None:

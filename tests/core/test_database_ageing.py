@@ -26,6 +26,7 @@ def db(clock: Clock) -> Database:
             Definition(key="SLOW", tolerance=2000),
             Definition(key="NEVER"),
             Definition(key="LAT", tolerance=1000, sources=("gps1", "gps2")),
+            Definition(key="BUG", tolerance=1000, setting=True),
         ],
         clock,
     )
@@ -98,7 +99,7 @@ def test_a_rewrite_at_the_last_moment_postpones_ageing(db: Database, clock: Cloc
 
 
 def test_a_tolerance_of_zero_means_never(db: Database, clock: Clock) -> None:
-    assert [item.measured for item in db.items()] == [True, True, False, True]
+    assert [item.measured for item in db.items()] == [True, True, False, True, False]
     db.write("NEVER", 1.0)
     clock.now += 1e9
     assert db.age() == INFINITY
@@ -255,12 +256,27 @@ def test_age_returns_the_time_until_the_next_value_can_become_old(db: Database, 
 
 
 def test_an_item_is_queued_only_once_however_often_it_is_written(db: Database, clock: Clock) -> None:
-    for _ in range(1000):
+    for n in range(1000):
         db.write("FAST", 1.0)
+        db.item("FAST").flag(n % 2 * BAD, BAD)
         db.write("LAT", 1.0, "gps1")
         db.write("LAT", 1.0, "gps2")
+        db.item("BUG").report(float(n), "can/1")
+        db.item("NEVER").flag(n % 2 * BAD, BAD)
     db.age()
-    assert len(db._due) == 2
+    assert sorted(item.key for due in db._due for _, _, item in due) == ["BUG", "FAST", "LAT"]
+
+
+def test_a_check_that_was_brought_forward_loses_no_other(clock: Clock) -> None:
+    db = Database([Definition(key="A", tolerance=200), Definition(key="B", tolerance=200)], clock)
+    db.write("A", 1.0)
+    db.item("A").override(2.0, 0, "override/test", "a test", 0.125)  # it is due earlier
+    clock.now += 0.125
+    db.age()
+    db.write("B", 1.0)
+    clock.now += 5
+    db.age()
+    assert [item._reading.old for item in db.items()] == [True, True]
 
 
 def test_a_value_whose_old_flag_was_cleared_by_hand_still_ages(db: Database, clock: Clock) -> None:
@@ -505,6 +521,15 @@ def test_stopping_at_any_moment_is_quick() -> None:
         db.stop()
         assert time.monotonic() - begun < 1.0
         assert not db.alive
+
+
+def test_it_is_well_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    db, begin = Database(), threading.Event()
+    monkeypatch.setattr(db, "_age_forever", begin.wait)  # the thread is slow to begin
+    db.start()
+    assert db.alive
+    begin.set()
+    db.stop()
 
 
 def test_starting_and_stopping_twice_is_harmless() -> None:

@@ -542,6 +542,7 @@ def test_memory_is_bounded_for_many_sources(bench: Bench, key: str) -> None:
     assert len(item.readings()) == (4 * MAX_SOURCES if item.ranked else MAX_SOURCES) + 1
     assert "canfix/499" in bench.said(item)
     assert len(item._rank_of) <= 4 * MAX_SOURCES
+    assert len(item._since) <= 4 * MAX_SOURCES + 1
     if item.ranked:
         assert item.reading.source == "gps1"
 
@@ -631,6 +632,15 @@ def test_a_write_that_needs_no_ranking_leads_to_the_same_as_one_that_is_ranked(
         Item, "_note_since", lambda item, reading, note=Item._note_since: note(item, reading) or True
     ):
         assert quick == published()
+
+
+def test_what_a_source_says_of_itself_stays_when_a_doubt_ends(bench: Bench, lat: Item) -> None:
+    lat.doubt({"gps1": "differs"})
+    lat.write(1.0, "gps1", BAD, "differs")
+    lat.write(2.0, "gps2", BAD, "two satellites")
+    lat.doubt({"gps2": "differs"})
+    lat.doubt({})
+    assert {s: r.reason(BAD) for s, r in bench.said(lat).items()} == {"gps1": "differs", "gps2": "two satellites"}
 
 
 @pytest.mark.parametrize("tolerance", [1000, 0])

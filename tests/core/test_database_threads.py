@@ -39,12 +39,12 @@ def ias(db: Database) -> Item:
     return db.item("IAS")
 
 
-def together(*jobs: Callable[[], None]) -> None:
+def together(*jobs: Callable[[], object]) -> None:
     """Run each job on its own thread, all starting at the same instant; raise what any of them raises."""
     errors: list[BaseException] = []
     barrier = threading.Barrier(len(jobs))
 
-    def work(job: Callable[[], None]) -> None:
+    def work(job: Callable[[], object]) -> None:
         try:
             barrier.wait(10)
             job()
@@ -120,6 +120,53 @@ def test_the_newest_is_delivered_last_even_to_slow_subscribers(db: Database, ias
     db.subscribe("IAS", slow)
     together(*(writer(ias, f"source{n}", 500) for n in range(4)))
     assert told[-1] is ias.reading
+
+
+class Interrupted:
+    """A lock before which, from the second time on, another thread gets something done first."""
+
+    def __init__(self, lock: threading.Lock, what: Callable[[], object]) -> None:
+        self._lock = lock
+        self._what = what
+        self._times = 0
+
+    def __enter__(self) -> None:
+        self._times += 1
+        if self._times == 2:
+            together(self._what)
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+
+def test_what_another_thread_delivers_first_is_delivered_once(db: Database, ias: Item) -> None:
+    told: list[float] = []
+
+    def tell(key: str, reading: Reading) -> None:
+        told.append(reading.value)  # type: ignore[arg-type]
+        if reading.value == 1.0:
+            ias._lock = Interrupted(ias._lock, lambda: ias.write(3.0))  # type: ignore[assignment]
+            ias.write(2.0)
+
+    db.subscribe("IAS", tell)
+    ias.write(1.0)
+    assert told == [1.0, 3.0]
+
+
+def test_the_delivery_thread_leaves_an_item_to_who_is_at_it(db: Database, ias: Item) -> None:
+    told: list[Any] = []
+
+    def write_again(key: str, reading: Reading) -> None:
+        if reading.value == 1.0:
+            ias.write(2.0)
+            db._redeliver(ias)
+            together(db._deliver_pending)
+
+    db.subscribe("IAS", write_again)
+    db.subscribe("IAS", lambda key, reading: told.append(reading.value))
+    ias.write(1.0)
+    assert told == [1.0, 2.0]
 
 
 def test_a_writer_does_not_deliver_for_others_forever(db: Database, ias: Item, monkeypatch: pytest.MonkeyPatch) -> None:
