@@ -51,6 +51,7 @@ GROUND_SYSTEM, GROUND_COMPONENT = 255, 190
 
 HEARTBEAT_LIMIT_S = 5.0  # after this much time without a heartbeat the vehicle is lost
 BETTER_LIMIT_S = 2.5  # after this much time without the better of two messages, the other is used: before LAT is old
+STEADY_S = 10.0  # the estimated position must come for so long before it is used again after the receiver's
 FROZEN_S = 2.0  # the vehicle's clock may stand still for this long
 REBOOT_MS = 1000  # a time stamp that goes back by more is a restart; by less, a frame that was overtaken
 JUMP_MS = 5000  # so is one that advances by so much more than the time that has passed
@@ -301,6 +302,7 @@ class Decoder:
         self._last_ms: defaultdict[int, int] = defaultdict(int)
         self._said: set[str] = set()
         self._better_at: dict[int, float] = {}  # when the better of two messages came
+        self._steady_at = 0.0  # when the estimated position will have come for long enough, unless a gap is too long
         self._text: dict[tuple[int, int], str] = {}  # a message so far, by identifier and number of its last part
         self._restarted: deque[float] = deque(maxlen=RESTARTS)
         self._confused_until = float("-inf")
@@ -585,9 +587,13 @@ class Decoder:
 
     def _global_position(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:
         keys: tuple[str, ...] = ()
+        now = self._clock()
         # The receiver gives the position while this does not come steadily: it must not jump to and fro.
-        if self._comes(33) or not self._comes(24):
-            self._better_at[33] = self._clock()
+        comes = self._comes(33)
+        if not comes:
+            self._steady_at = now + (STEADY_S if 33 in self._better_at else 0.0)
+        if self._has_better(33) or not self._comes(24) or (comes and now >= self._steady_at):
+            self._better_at[33] = now
             keys = ("LAT", "LONG", "TRACK")
         vehicle, lat, lon = self._vehicle, fields["lat"], fields["lon"]
         if not lat and not lon:
@@ -604,7 +610,7 @@ class Decoder:
             yield self._measured("LAT", lat / 1e7)
             yield self._measured("LONG", lon / 1e7)
             yield self._track(math.hypot(fields["vx"], fields["vy"]) / 100.0, fields["vx"], fields["vy"])
-        vehicle.altitude_mm = fields["alt"], self._clock()
+        vehicle.altitude_mm = fields["alt"], now
         yield self._measured("TALT", fields["alt"], 1e-3 * FEET_PER_METRE)
 
     def _gps_raw(self, frame: Frame, message: Message, fields: Fields) -> Iterator[Update]:

@@ -639,8 +639,13 @@ def test_the_receiver_gives_the_position_while_the_estimate_does_not_come_steadi
     assert fly(3, 0) == pytest.approx(RECEIVER * 3), "and must not become old"
     assert fly(33, 10) == pytest.approx(RECEIVER * 33), "every 2.5 s is not steadily"
     assert fly(8, 0) == pytest.approx(RECEIVER * 8)
-    assert fly(3, 1) == pytest.approx(RECEIVER * 2 + ESTIMATE * 2)
+    assert fly(41, 1) == pytest.approx(RECEIVER * 41 + ESTIMATE), "after a gap it has to come for 10 s"
+    assert fly(8, 1) == pytest.approx(ESTIMATE * 8)
+    assert fly(12, 0) == pytest.approx(RECEIVER * 3)
+    for _ in range(10):
+        assert fly(2, 1) + fly(14, 0) == pytest.approx(RECEIVER * 16), "two in quick succession are not steadily"
     assert fly(60, 20, b"") == pytest.approx(ESTIMATE * 3), "but better than none"
+    assert fly(9, 1) == pytest.approx(ESTIMATE * 9), "nor does it jump when the receiver is back"
 
 
 @pytest.mark.parametrize(
