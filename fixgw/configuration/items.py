@@ -444,7 +444,7 @@ def _value(text: str) -> str:
     text = text.strip()
     if text[:1] == '"' and (quoted := re.match(r'"([^"]*)"\s*(?:#.*)?\Z', text)):
         return quoted.group(1)
-    return re.split(r"(?:^|\s)#", text, maxsplit=1)[0].rstrip()
+    return re.split(r"(?:^|\s)#", text)[0].rstrip()
 
 
 def _matching(reader: Reader, name: str, items: Items, database: Database, at: Positions, lenient: bool) -> list[str]:

@@ -47,7 +47,7 @@ def problems(value: dict[str, Any], at: Positions) -> Iterator[Problem]:
             else:
                 wrong = member if isinstance(key, str) else key
                 yield at[name][key].problem(f"logging: {name}.{key}: expected a mapping, got {described(wrong)}")
-    configurator = logging.config.DictConfigurator({"version": 1})
+    configurator = logging.config.DictConfigurator({})
     for name, make in (
         ("formatters", configurator.configure_formatter),
         ("filters", configurator.configure_filter),

@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -249,8 +249,8 @@ class Reader:
         its positions are `partial`.
         """
         file = str(path)
-        real = os.path.realpath(path)
-        failed = Positions(file, 1, 1)
+        real = file if "\0" in file else os.path.realpath(file)
+        failed = Positions(file)
         failed.partial = True
         if len(self._stack) >= MAX_CHAIN:
             self.report(at or failed, f"more than {MAX_CHAIN} files, each included by the one before")
@@ -272,7 +272,7 @@ class Reader:
     # -- preferences ---------------------------------------------------------------------------------------------------
 
     def _read_preferences(self) -> None:
-        preferences: tuple[Any, Positions] = {}, Positions(str(self.directory / "preferences.yaml"), 1, 1)
+        preferences: tuple[Any, Positions] = {}, Positions("")
         for name in ("preferences.yaml", "preferences.yaml.custom"):
             path = self.directory / name
             if os.path.lexists(path):
@@ -370,7 +370,7 @@ class Reader:
             self._depth = base
         return result or (None, Positions(file, 1, 1))
 
-    def _abandon(self, at: Positions, message: str) -> None:
+    def _abandon(self, at: Positions, message: str) -> NoReturn:
         self.report(at, message)
         raise _Abandon
 
@@ -392,7 +392,6 @@ class Reader:
                 else "is not defined before this: put it in quotes if it is text"
             )
             self._abandon(at, f"*{name} {wrong}")
-            raise AssertionError
         value, where = target
         if isinstance(value, (dict, list)):
             values, deep = _measure(value)
@@ -623,7 +622,8 @@ def _syntax(error: yaml.MarkedYAMLError, at: Positions, text: str) -> tuple[Posi
     if "block mapping" in (error.context or ""):
         if line[at.column - 1 : at.column + 1] == "- ":
             return at, "a list entry ('- ...') among keys: indent it, below the key to which the list belongs"
-        if (before := _line_before(at, lines)) and ":" not in before[1]:
+        before = _line_before(at, lines)
+        if before and ":" not in before[1] and not before[1].lstrip().startswith("- "):
             return _missing_colon(at.file, *before)
         return at, f"this line's indentation, {_spaces(line)}, matches no line above it"
     return at, f"not YAML: {error.context}: {problem}" if error.context else f"not YAML: {problem}"
@@ -654,7 +654,8 @@ def _line_before(at: Positions, lines: list[str]) -> tuple[int, str] | None:
 
 
 def _missing_colon(file: str, number: int, words: str) -> tuple[Positions, str]:
-    return Positions(file, number + 1, _indent(words) + 1), f"a colon is missing: '{words.split()[0]}:'"
+    key = words.lstrip("- ") or words
+    return Positions(file, number + 1, len(words) - len(key) + 1), f"a colon is missing: '{key.split()[0]}:'"
 
 
 def _indent(line: str) -> int:

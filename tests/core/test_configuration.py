@@ -21,7 +21,7 @@ from fixgw import configuration, loader
 from fixgw.configuration import Configuration, Connection
 from fixgw.configuration.schema import schema
 from fixgw.configuration.tree import SCHEMA, aircraft, copy_tree, write_schema
-from fixgw.errors import ConfigurationError
+from fixgw.errors import Advice, ConfigurationError
 from fixgw.plugin import PluginBase
 
 _numbers = itertools.count()
@@ -117,6 +117,18 @@ def test_the_users_own_file_comes_before_the_packaged_one(tmp_path: Path) -> Non
     assert configuration.find(None, environ) == tmp_path / "fixgw" / "default.yaml"
 
 
+def test_the_usual_places_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(os.path, "exists", lambda path: asked.append(str(path)))
+    monkeypatch.setenv("HOME", "/home/ann")
+    places = ["/home/ann/.config/fixgw", "/etc/fixgw", "/home/ann/makerplane/fixgw/config"]
+    for environ in ({}, {"HOME": "/home/ann"}, {"FIXGW_CONFIG": "", "XDG_CONFIG_HOME": ""}):
+        asked.clear()
+        assert configuration.find("", environ) == configuration.packaged() / "default.yaml"
+        assert asked == [f"{place}/default.yaml" for place in places]
+    assert configuration.find("~/mine.yaml", {}) == Path("/home/ann/mine.yaml")
+
+
 def test_finding_the_configuration_writes_nothing(tmp_path: Path) -> None:
     configuration.find(None, {"XDG_CONFIG_HOME": str(tmp_path)})
     assert list(tmp_path.iterdir()) == []
@@ -155,6 +167,22 @@ def test_omitted_parts_of_a_configuration_are_the_packaged_ones(tree: Tree) -> N
     assert config.logging is not None
     assert [c.name for c in config.connections] == ["x"]
     assert config.directory == tree.directory
+    assert config.auto_start is True
+    assert config.files[0] == str(tree.main)
+    assert {"database.yaml", "initial.ini"} <= {Path(f).name for f in config.files}
+    assert len(set(config.files)) == len(config.files)
+
+
+def test_the_sections_of_the_main_file_have_the_defaults_that_are_documented() -> None:
+    assert {row.name: row[1:3] for row in configuration.option_rows(configuration.Main)} == {
+        "connections": ("mapping of name to mapping", "required"),
+        "database file": ("text", '""'),
+        "database overlay": ("text or mapping or list of anything", '""'),
+        "initialization files": ("list of text or text", "[]"),
+        "auto start": ("yes/no", "yes"),
+        "plugin path": ("list of text or text", "[]"),
+        "logging": ("mapping", "{}"),
+    }
 
 
 def test_the_packaged_configuration_loads_quickly(tree: Tree) -> None:
@@ -229,6 +257,61 @@ def test_values_that_replace_the_packaged_ones_are_pointed_out(tree: Tree, files
     assert tree.load(main).advice == (), "a custom definition has its own values"
 
 
+@pytest.mark.parametrize(("given", "lost"), [("A = 1\nB = 1\n", ""), ("A = 1\n", ""), ("E = 1\n", "A, B, D.Max")])
+def test_more_than_half_of_the_packaged_values_must_be_lost_to_be_pointed_out(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, given: str, lost: str
+) -> None:
+    tree.write("packaged/default.yaml", "connections:\ndatabase file: d.yaml\ninitialization files: [v.ini]\n")
+    tree.write("packaged/d.yaml", "entries: [{key: A}, {key: B}, {key: C}, {key: D, aux: [Max]}, {key: E}]\n")
+    tree.write("packaged/v.ini", "\nA = 5\nB = 5\n# F = 5\nC* = 5\nD.Max = 5\n")
+    tree.write("mine.ini", given)
+    monkeypatch.setattr(configuration, "packaged", lambda: tree.directory / "packaged")
+    words = (
+        "initialization files: these replace the packaged values, so that 3 values such as A, B, D.Max are not set; "
+    )
+    expected = [words + "to keep them, put {PACKAGE}/initial.ini first in the list"] if lost else []
+    loaded = tree.load("connections:\ninitialization files: mine.ini\n")
+    assert [a.message for a in loaded.advice] == expected
+    tree.write("packaged/d.yaml", "entries: [{key: A, min: low}]\n")
+    assert "packaged/d.yaml:1:25: min: expected a number" in "".join(tree.problems("connections:\n"))
+
+
+@pytest.mark.parametrize(("count", "marked"), [(19, 0), (20, 20)])
+def test_a_definition_with_many_of_our_settings_and_no_mark_is_the_incumbents(
+    tree: Tree, count: int, marked: int
+) -> None:
+    packaged = configuration.load(configuration.packaged() / "default.yaml").definitions
+    ours = [d for d in packaged if d.setting and not d.tolerance][:count]
+    entries = [{"key": d.key, "type": d.type} for d in ours]
+    tree.write("db.yaml", yaml.safe_dump({"entries": entries}))
+    tree.write("v.ini", f"{ours[3].key} = 1\n")
+    main = "connections:\ndatabase file: db.yaml\ninitialization files: v.ini\n"
+    loaded = tree.load(main)
+    assert [(d.key, d.keep) for d in loaded.definitions if d.setting] == [(d.key, d.keep) for d in ours[:marked]]
+    assert len(loaded.initial) == (marked or 1)
+    assert dict(loaded.initial)[ours[3].key] == "1"
+    few = ", ".join(sorted(d.key for d in ours)[:3])
+    words = (
+        f"2:16: advice: {marked} keys are settings here, such as {few}: a person sets them, so they are good before "
+    )
+    assert [str(a).partition("main.yaml:")[2] for a in loaded.advice] == [f"{words}they are written, and never bad"] * (
+        marked > 0
+    )
+    tree.write("db.yaml", yaml.safe_dump({"entries": [*entries, {"key": "MINE", "setting": True}]}))
+    assert [d.key for d in tree.load(main).definitions if d.setting] == ["MINE"], "it declares its settings itself"
+    for other in ({"type": "str" if ours[0].type != "str" else "int"}, {"tol": 1000}):
+        tree.write("db.yaml", yaml.safe_dump({"entries": [{**entries[0], **other}, *entries[1:]]}))
+        assert not any(d.setting for d in tree.load(main).definitions), "that is another item"
+
+
+def test_a_module_of_the_incumbent_tells_that_the_definition_is_its_too(tree: Tree) -> None:
+    tree.write("db.yaml", "entries: [{key: BARO}, {key: IAS}]\n")
+    main = "database file: db.yaml\nconnections: {a: {module: MODULE}}\n"
+    for module, marked in (("db_persister", ["BARO"]), ("netfix", []), ("data_playback, files: [a]", ["BARO"])):
+        loaded = tree.load(main.replace("MODULE", f"fixgw.plugins.{module}"))
+        assert [d.key for d in loaded.definitions if d.setting] == marked
+
+
 def test_a_custom_definition_gets_no_packaged_values(tree: Tree) -> None:
     tree.write("db.yaml", "entries: [{key: BARO}]\n")
     config = tree.load("connections:\ndatabase file: db.yaml\n")
@@ -294,11 +377,24 @@ def test_a_connection_is_equal_if_only_its_position_has_changed(tree: Tree) -> N
     changed = tree.load("connections:\n  a: {module: PLUGIN, port: 6}\n").connections
     assert before == moved
     assert before != changed
+    (a,) = before
+    assert replace(a, carries_votes=True, written="m", translated=(Advice("f", 1, 1, "x"),)) == a
+    assert replace(a, contents={"map": 1}) != a
+
+
+def test_a_translated_connection_is_equal_to_the_same_in_our_words(tree: Tree) -> None:
+    (theirs,) = tree.load("connections: {a: {module: fixgw.plugins.canfix, revision: 3}}").connections
+    (ours,) = tree.load("connections: {a: {module: fixgw.plugins.canfix, firmware: 3}}").connections
+    assert theirs == ours
+    assert [a.message for a in theirs.translated] == ["revision: read as `firmware`"]
+    assert ours.translated == ()
 
 
 def test_variables_reach_the_options(tree: Tree) -> None:
     config = tree.load("connections: {a: {module: PLUGIN, outputs: [{key: '{WHICH}'}]}}", WHICH="IAS")
     assert config.connections[0].options["outputs"] == [{"key": "IAS"}]
+    assert config.variables == {"WHICH": "IAS"}
+    assert configuration.check(tree.main, {"WHICH": "NONE"})[0].message == "outputs[0].key: no item 'NONE'"
 
 
 def test_a_plugin_without_declared_options_accepts_any(tree: Tree) -> None:
@@ -380,12 +476,90 @@ def test_of_somebody_elses_configuration_only_our_own_modules_are_loaded(tree: T
     tree.write("main.yaml", text.replace("{NUMBER}", "none"))
     foreign = configuration.load_foreign(tree.main)
     assert [c.name for c in foreign.connections] == ["b"]
-    assert "its module does not belong to the gateway" in foreign.unloaded["a"]
+    assert foreign.unloaded == {"a": "its module does not belong to the gateway"}
     assert foreign.refused["c"][0].message == "port: expected whole number, 0 to 65535, got text 'none'"
     assert tree.plugin not in sys.modules
     tree.write("main.yaml", text.replace("{NUMBER}", "3500") + "database file: gone.yaml\n")
     with pytest.raises(ConfigurationError, match=r"gone\.yaml"):
         configuration.load_foreign(tree.main)
+    code = "plugin path: more\nlogging: {version: 1, formatters: {f: {(): PLUGIN.Plugin}}}\n"
+    tree.write("main.yaml", text.replace("{NUMBER}", "none") + code)
+    loaded = configuration.load_foreign(tree.main, {"PACKAGE": "/elsewhere"})
+    assert [c.name for c in loaded.connections] == ["b"]
+    assert str(tree.directory) not in sys.path
+    assert tree.plugin not in sys.modules
+    tree.write("main.yaml", "- a\n")
+    with pytest.raises(ConfigurationError, match="expected a mapping with connections"):
+        configuration.load_foreign(tree.main)
+
+
+# -- safe mode ---------------------------------------------------------------------------------------------------------
+
+
+def test_with_invalid_yaml_safe_mode_uses_the_packaged_configuration(tree: Tree) -> None:
+    tree.write("main.yaml", "connections: [")
+    loaded, problems = configuration.load_safe(tree.main)
+    assert len(problems) == 1
+    assert [c.module for c in loaded.connections] == ["fixgw.plugins.netfix"]
+    assert len(loaded.definitions) > 150
+    assert loaded.file == tree.main
+
+
+def test_without_a_configuration_safe_mode_uses_the_packaged_one(tmp_path: Path) -> None:
+    loaded, problems = configuration.load_safe(tmp_path / "nowhere" / "default.yaml")
+    assert problems
+    assert [c.name for c in loaded.connections] == ["netfix"]
+
+
+SAFE = """
+database file: database.yaml
+initialization files: [v.ini]
+auto start: no
+plugin path: more
+logging: {version: 1, root: {level: DEBUG}}
+connections:
+  a: {load: yes, module: PLUGIN}
+"""
+
+
+def test_a_valid_configuration_keeps_its_database_in_safe_mode(tree: Tree) -> None:
+    tree.write("database.yaml", "entries: [{key: MINE, type: float}]\n")
+    tree.write("v.ini", "MINE = 5\n")
+    tree.write("main.yaml", SAFE)
+    loaded, problems = configuration.load_safe(tree.main)
+    default = configuration.load(configuration.packaged() / "default.yaml")
+    assert problems == []
+    assert [d.key for d in loaded.definitions] == ["MINE"]
+    assert loaded.initial == (("MINE", "5"),)
+    assert [c.module for c in loaded.connections] == ["fixgw.plugins.netfix"]
+    assert loaded.unloaded == {"a": "safe mode"}
+    assert loaded.auto_start
+    assert loaded.logging == default.logging
+    assert tree.plugin not in sys.modules
+    tree.write("main.yaml", SAFE + "  b: {module: fixgw.plugins.netfix, port: 5}\n")
+    assert [c.name for c in configuration.load_safe(tree.main)[0].connections] == ["b"]
+    tree.write("main.yaml", SAFE + "  b: {module: fixgw.plugins.netfix, port: 5}\n  c: 5\n")
+    loaded, problems = configuration.load_safe(tree.main)
+    assert [p.message for p in problems] == ["connections.c: expected mapping, got the number 5"]
+    assert [c.name for c in loaded.connections] == ["b"], "a port of its own is kept"
+    assert loaded.definitions == default.definitions
+    assert loaded.initial == default.initial
+    tree.write("main.yaml", "connections:\ndatabase file: '{PACKAGE}/database.yaml'\n")
+    loaded, problems = configuration.load_safe(tree.main)
+    assert (loaded.definitions, problems) == (default.definitions, [])
+
+
+def test_safe_mode_starts_whatever_happens(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    default = configuration.load(configuration.packaged() / "default.yaml")
+    monkeypatch.setattr(configuration, "load", lambda path: default)
+    monkeypatch.setattr(configuration, "examine", lambda *args: 1 // 0)
+    loaded, problems = configuration.load_safe(tree.main)
+    assert [str(p) for p in problems] == [f"{tree.main}: ZeroDivisionError: integer division or modulo by zero"]
+    assert [c.name for c in loaded.connections] == ["netfix"]
+    assert (loaded.file, loaded.definitions) == (tree.main, default.definitions)
+
+
+# -- installations -----------------------------------------------------------------------------------------------------
 
 
 def test_the_tree_of_an_existing_installation_loads(tree: Tree) -> None:
@@ -506,6 +680,14 @@ logging:
     ("text", "expected"),
     [
         ("", "main.yaml:1:1: expected a mapping with connections:, got nothing"),
+        ("connections: {a: {include: gone.yaml}}", "main.yaml:1:28: cannot read gone.yaml: No such file or directory"),
+        ("connections: {a: {include: list.yaml}}", "main.yaml:1:28: list.yaml: expected a mapping, got a list of 1"),
+        ("connections: {a: {include: deep.yaml}}", "deep.yaml:1:10: cannot read gone.yaml: No such file or directory"),
+        ("include: gone.yaml", "main.yaml:1:10: cannot read gone.yaml: No such file or directory"),
+        (
+            "connections: {a: {module: PLUGIN, outputs: [{key: NONE}]}}\ndatabase file: 5",
+            "main.yaml:2:16: database file: expected text, got the number 5",
+        ),
         ("- a", "main.yaml:1:1: expected a mapping with connections:, got a list of 1"),
         ("auto start: no", "main.yaml:1:1: 'connections' is missing"),
         ("connections: 5", "main.yaml:1:14: connections: expected mapping of name to mapping, got the number 5"),
@@ -528,13 +710,22 @@ logging:
             "main.yaml:1:19: unknown option 'modul' (did you mean 'module'?)",
         ),
         (
-            "connections:\ninitialization files: main.yaml\n",
-            "main.yaml:1:1: expected KEY = value, or KEY.aux = value",
+            "connections:\ninitialization files: list.yaml\n",
+            "list.yaml:1:1: expected KEY = value, or KEY.aux = value",
         ),
     ],
 )
 def test_a_problem_has_its_position_and_message(tree: Tree, text: str, expected: str) -> None:
-    assert tree.problems(text)[0] == expected
+    tree.write("list.yaml", "[1]\n")
+    tree.write("deep.yaml", "include: gone.yaml\n")
+    assert tree.problems(text) == [expected], "and no consequence of it is a problem too"
+
+
+def test_what_two_connections_share_is_reported_once(tree: Tree) -> None:
+    found = tree.problems(
+        "connections:\n  a: &a\n    port: 0\n    module: PLUGIN\n  b: *a\n  c: {port: 0, module: PLUGIN}\n"
+    )
+    assert [problem.partition(" ")[0] for problem in found] == ["main.yaml:3:11:", "main.yaml:6:13:"]
 
 
 @pytest.mark.parametrize(
@@ -542,6 +733,38 @@ def test_a_problem_has_its_position_and_message(tree: Tree, text: str, expected:
     [
         ("^{}", "'version: 1' is missing"),
         ("{version: ^2}", "'version: 1' is missing"),
+        ("{version: ^yes}", "'version: 1' is missing"),
+        ("{version: 1, formatters: {5: ^{}}}", "formatters.5: expected a mapping, got the number 5"),
+        ("{version: 1, loggers: {x: ^[]}}", "loggers.x: expected a mapping, got a list of 0"),
+        (
+            "{version: 1, filters: {^f: {(): nowhere.at_all}}}",
+            "filters.f: Cannot resolve 'nowhere.at_all': No module named 'nowhere'",
+        ),
+        ("{version: 1, root: {level: ^yes}}", "root: level: no level True"),
+        ("{version: 1, root: {level: ^info}}", "root: level: no level 'info' (did you mean 'INFO'?)"),
+        ("{version: 1, loggers: {x: {^handler: []}}}", "loggers.x: unknown key 'handler' (did you mean 'handlers'?)"),
+        ("{version: 1, loggers: {x: {handlers: [^5]}}}", "loggers.x: handler 5 is not defined"),
+        (
+            "{version: 1, handlers: {a: {class: logging.NullHandler, filters: [^f]}}}",
+            "handlers.a: filter 'f' is not defined",
+        ),
+        (
+            "{version: 1, handlers: {a: {class: logging.NullHandler, level: ^loud}}}",
+            "handlers.a: level: no level 'loud'",
+        ),
+        (
+            "{version: 1, handlers: {a: {(): x.y, what: ever, formatter: ^f}}}",
+            "handlers.a: formatter 'f' is not defined",
+        ),
+        ("{version: 1, handlers: {a: {class: ^5}}}", "handlers.a: the number 5 is not a handler class"),
+        (
+            "{version: 1, handlers: {a: {class: ^logging.info}}}",
+            "handlers.a: text 'logging.info' is not a handler class",
+        ),
+        (
+            "{version: 1, handlers: {a: {class: logging.NullHandler, ^filter: []}}}",
+            "handlers.a: unknown key 'filter' (did you mean 'filters'?)",
+        ),
         ("{version: 1, ^handler: {}}", "unknown key 'handler' (did you mean 'handlers'?)"),
         ("{version: 1, root: ^5}", "root: expected a mapping, got the number 5"),
         ("{version: 1, root: {^levl: INFO}}", "root: unknown key 'levl' (did you mean 'level'?)"),
@@ -565,6 +788,31 @@ def test_a_problem_has_its_position_and_message(tree: Tree, text: str, expected:
 def test_a_logging_section_is_checked_without_being_applied(tree: Tree, text: str, expected: str) -> None:
     text = f"logging: {text}"
     assert tree.problems(f"connections:\n{text}\n") == [f"main.yaml:2:{text.index('^') + 1}: logging: {expected}"]
+
+
+def test_a_handler_may_take_anything(tree: Tree) -> None:
+    tree.write(
+        "config_test_handlers.py",
+        "import logging\n\nclass Any(logging.Handler):\n    def __init__(self, need, **more): ...\n\n"
+        "class Odd(logging.Handler):\n    __signature__ = 5\n",
+    )
+    section = "logging: {version: 1, handlers: {a: {class: config_test_handlers.HOW, what: ever}}}\n"
+    queue = "logging: {version: 1, handlers: {a: {class: logging.handlers.QueueHandler, queue: x, handlers: [b]}}}\n"
+    assert tree.problems(f"connections:\n{section.replace('HOW', 'Any')}") == []
+    assert tree.problems(f"connections:\n{queue}") == []
+    (found,) = tree.problems(f"connections:\n{section.replace('HOW', 'Odd')}")
+    assert found.startswith("main.yaml:2:10: logging: TypeError: ")
+
+
+def test_causes_of_an_error_in_a_logging_section_are_told_without_repetition(tree: Tree) -> None:
+    tree.write(
+        "config_test_causes.py",
+        "def make():\n    try:\n        raise KeyError\n    except KeyError as error:\n"
+        "        raise ValueError('x  y') from error\n",
+    )
+    assert tree.problems("connections:\nlogging: {version: 1, formatters: {f: {(): config_test_causes.make}}}\n") == [
+        "main.yaml:2:36: logging: formatters.f: x y: KeyError"
+    ]
 
 
 def test_a_good_logging_section_is_kept_as_it_is(tree: Tree) -> None:
@@ -886,6 +1134,29 @@ def test_a_connection_with_nothing_after_its_name_is_empty(tree: Tree) -> None:
     loaded = tree.load(f"connections:\n  a:\n{NETFIX}")
     assert [a.message for a in loaded.advice] == ["connection a is empty, and not loaded"]
     assert loaded.unloaded == {"a": "empty"}
+    assert [c.name for c in loaded.connections] == ["n"]
+
+
+def test_common_options_with_nothing_after_them_have_their_defaults(tree: Tree) -> None:
+    text = "connections: {a: {load: , on_failure: , source: , restart_delay: , module: PLUGIN}}"
+    (a,) = tree.load(text).connections
+    assert (a.on_failure, a.source, a.restart_delay) == ("restart", "a", 1.0)
+
+
+def test_a_configuration_is_shown_in_part_with_its_problems_and_advice(tree: Tree) -> None:
+    tree.write("main.yaml", "connections:\n  a: {module: PLUGIN}\n  b: {module: PLUGIN, port: 0}\nplugin path: gone\n")
+    loaded, problems = configuration.load_in_part(tree.main)
+    assert [c.name for c in loaded.connections] == ["a"]
+    assert [p.line for p in problems] == [3]
+    assert [p.line for p in loaded.refused["b"]] == [3]
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.load(tree.main)
+    assert ([p.line for p in caught.value.problems], [a.line for a in caught.value.advice]) == ([3], [4])
+    tree.write("preferences.yaml", "mine: {}\n")
+    tree.write("main.yaml", "- a\n")
+    with pytest.raises(ConfigurationError, match="expected a mapping with connections") as caught:
+        configuration.load_in_part(tree.main)
+    assert [a.message for a in caught.value.advice] == ["mine: has no effect"]
 
 
 # -- whether to load ---------------------------------------------------------------------------------------------------

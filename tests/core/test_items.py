@@ -145,6 +145,7 @@ def test_shared_fields_under_other_names_are_distinguished(tmp_path: Path) -> No
         ("key: A, type: flaot", "20: type: expected float, int, bool or str, got text 'flaot' (did you mean 'float'?)"),
         ("key: A, type: [x]", "20: type: expected float, int, bool or str, got a list of 1"),
         ("key: A, min: low", "19: min: expected a number, got text 'low'"),
+        (f"key: A, min: {'9' * 400}", "19: min: expected a number, got the number 999"),
         ("key: A, min: yes", "19: min: expected a number, got yes"),
         ("key: A, max: .nan", "19: max: expected a number, got the number nan"),
         ("key: A, max: .inf", "19: max: expected a number, got the number inf"),
@@ -152,9 +153,11 @@ def test_shared_fields_under_other_names_are_distinguished(tmp_path: Path) -> No
         ("key: A, type: str, max: 2", "30: max: an item of type str has no range"),
         ("key: A, min: 5, max: 4", "19: min: 5.0 is more than max, 4.0"),
         ("key: A, min: 5, initial: 4", "31: initial: 4.0 is outside the range, 5.0 to any"),
+        ("key: A, max: 5, initial: 6", "31: initial: 6.0 is outside the range, any to 5.0"),
         ("key: A, initial: x", "23: initial: expected a number, got text 'x'"),
         ("key: A, type: bool, initial: 2", "35: initial: expected yes or no, got the number 2"),
         ("key: A, type: str, initial: [2]", "34: initial: expected text in one line, got a list of 1"),
+        ('key: A, type: str, initial: "a\\nb"', "34: initial: expected text in one line, got text 'a\\nb'"),
         (f"key: A, type: str, initial: {'x' * 1001}", "34: initial: expected text in one line, got text 'xxx"),
         ("key: A, tol: -1", "19: tol: expected milliseconds, a whole number, 0 = never ages, got the number -1"),
         ("key: A, tol: 1.5", "19: tol: expected milliseconds"),
@@ -164,6 +167,9 @@ def test_shared_fields_under_other_names_are_distinguished(tmp_path: Path) -> No
         ("key: A, aux: [a b]", "20: aux: expected a name of letters, digits and _, got text 'a b'"),
         ("key: A, aux: [Min, Min]", "25: aux: Min is listed twice"),
         ("key: A, sources: [canfix, 5]", "32: sources: expected the name of a source, got the number 5"),
+        ("key: A, sources: [a, '']", "27: sources: expected the name of a source, got text ''"),
+        ("key: A, sources: [a, a]", "27: sources: a is listed twice"),
+        ("key: A, keep: 1", "20: keep: expected yes or no, got the number 1"),
         ("key: A, setting: maybe", "23: setting: expected yes or no, got text 'maybe'"),
         ("key: A, units: 5", "21: units: expected text in one line, got the number 5"),
         ('key: A, description: "a\\nb"', "27: description: expected text in one line, got text 'a\\nb'"),
@@ -186,6 +192,8 @@ def test_a_wrong_entry_is_reported_with_the_expectation_and_position(tmp_path: P
         ("variables: {e: many}", "d0.yaml:1:16: e: expected a count, 0 to 99, got text 'many'"),
         ("variables: {e: 100}", "d0.yaml:1:16: e: expected a count, 0 to 99, got the number 100"),
         ("variables: {e: yes}", "d0.yaml:1:16: e: expected a count, 0 to 99, got yes"),
+        ("variables: {e: many}\nentries: [{key: Ae}]", "d0.yaml:1:16: e: expected a count, 0 to 99, got text 'many'"),
+        ("", "d0.yaml:1:1: expected a mapping with variables: and entries:, got nothing"),
         ("entries: [{key: A}, {key: A}]", "d0.yaml:1:27: A is defined twice; the first is in line 1"),
         (
             "variables: {e: 1, c: 11}\nentries: [{key: TEMPec}, {key: TEMPce}]",
@@ -216,12 +224,29 @@ def test_a_fault_in_a_template_is_reported_once_and_its_items_are_placeholders(t
 
 
 @pytest.mark.parametrize(
-    "text", ["entries: [{min: 1}]", "entries: 5", "entries:\n  - include: gone.yaml\n", "include: gone.yaml", "["]
+    "text",
+    [
+        "entries: [{min: 1}]",
+        "entries: [5]",
+        "entries: [{key: a}]",
+        "entries: [{key: Ax}]",
+        "variables: {a: 99, b: 99, c: 99}\nentries: [{key: Aabc}]",
+        "variables: {a: 11, b: 11}\nentries: [{key: Aab}]",
+        "entries: 5",
+        "entries:\n  - include: gone.yaml\n",
+        "entries:\n  - include: [more.yaml]\n",
+        "entries:\n  - {include: gone.yaml, min: 1}\n",
+        "include: gone.yaml",
+        "[",
+    ],
 )
 def test_a_definition_with_unreadable_items_is_incomplete(tmp_path: Path, text: str) -> None:
-    read = Read(tmp_path, text)
-    assert len(read.problems) == 1
-    assert not read.items.complete
+    (tmp_path / "more.yaml").write_text("items:\n  - include: gone.yaml\n")
+    for documents in ((text,), ("entries: [{key: FIRST}]", text), (text, "entries: [{key: LAST}]")):
+        read = Read(tmp_path, *documents)
+        assert len(read.problems) == 1
+        assert read.items.complete is False
+    assert "LAST" in read.keys
 
 
 def test_the_tree_of_an_existing_installation_loads_without_problems(tmp_path: Path) -> None:
@@ -303,8 +328,56 @@ def test_initial_values_of_measurements_stay_old(tmp_path: Path) -> None:
     assert (ias.value, ias.flag_text, ias.reasons) == (12.0, "01000", ((8, "initial value"),))
 
 
-def test_quotes_protect_comment_characters(tmp_path: Path) -> None:
-    assert Read(tmp_path, ITEMS, initial='ACID = "a # b"  # c\n').initial == [("ACID", "a # b")]
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('"a # b"  # c', "a # b"),
+        ('"a"b" # c', '"a"b"'),
+        ('"a # c', '"a'),
+        ("a#b #c #d", "a#b"),
+        ("# nothing", ""),
+        ('""', ""),
+    ],
+)
+def test_quotes_protect_comment_characters(tmp_path: Path, text: str, value: str) -> None:
+    assert Read(tmp_path, ITEMS, initial=f"ACID = {text}\n").initial == [("ACID", value)]
+
+
+@pytest.mark.parametrize("value", ["", "a # b", "N 1", "a#b", 'say "hi"'])
+def test_a_line_that_we_write_is_read_back(tmp_path: Path, value: str) -> None:
+    assert Read(tmp_path, ITEMS, initial=items.format_initial("ACID", value)).initial == [("ACID", value)]
+
+
+@pytest.mark.parametrize(
+    ("line", "keys"),
+    [
+        ("BTN? = yes", ["BTN1", "BTN2", "BTN3"]),
+        ("BTN[13] = yes", ["BTN1", "BTN3"]),
+        ("B*1 = yes", ["BTN1"]),
+        ("CHT?.Max = 1", ["CHT1.Max", "CHT2.Max", "CHT3.Max"]),
+        ("*.Min = 1", ["IAS.Min"]),
+        ("# BTN1 = yes", []),
+        ("  #BTN1 = yes", []),
+    ],
+)
+def test_a_pattern_stands_for_the_keys_that_it_matches(tmp_path: Path, line: str, keys: list[str]) -> None:
+    read = Read(tmp_path, ITEMS, initial=line)
+    assert read.problems == []
+    assert [key for key, _ in read.initial] == keys
+
+
+def test_an_aux_value_may_be_none(tmp_path: Path) -> None:
+    read = Read(tmp_path, ITEMS, initial="IAS.Vne = 5\nIAS.Vne =\nIAS.Min = None\n")
+    assert read.initial == [("IAS.Vne", ""), ("IAS.Min", "None")]
+    assert (read.database.read_aux("IAS.Vne"), read.database.read_aux("IAS.Min")) == (None, None)
+
+
+def test_a_wrong_line_does_not_hide_the_next(tmp_path: Path) -> None:
+    read = Read(tmp_path, ITEMS, initial="= 5\nBARO\nBARO = x\nGONE = 1\nBA#RO = 5\nBARO = 30\n")
+    assert [p.partition(" ")[0] for p in read.problems] == [
+        f"values.ini:{place}:" for place in ("1:1", "2:1", "3:8", "4:1", "5:1")
+    ]
+    assert read.initial == [("BARO", "30")]
 
 
 @pytest.mark.parametrize(
@@ -346,6 +419,12 @@ def test_values_beyond_the_range_are_clamped(tmp_path: Path, line: str, taken: t
     (found,) = read.reader.advice
     assert str(found).endswith(expected) or expected in str(found)
     assert found.instead == taken[1]
+
+
+@pytest.mark.parametrize("text", ["20", "35", "20.0"])
+def test_a_value_at_the_end_of_the_range_is_taken_as_it_is(tmp_path: Path, text: str) -> None:
+    read = Read(tmp_path, ITEMS, initial=f"BARO = {text}\n")
+    assert (read.initial, read.reader.advice) == ([("BARO", text)], [])
 
 
 @pytest.mark.parametrize(("text", "taken"), [("3.0", "3"), ("-2.", "-2"), ("7", "7"), ("5.00", "5")])
@@ -401,7 +480,8 @@ def test_no_text_makes_the_reader_of_initial_values_raise(tmp_path: Path, text: 
         ("tol: 0", "tol: 1000000000"),
         ("return_after: 0", "return_after: 3600"),
         ("min: 5, initial: 5", "max: 5, initial: 5"),
-        ("wrap: 0.1", "wrap: 360"),
+        ("min: 5, max: 5", "type: int, min: 5, max: 5"),
+        ("wrap: 0.1", "type: int, wrap: 360"),
         ("type: str, initial: ''", f"type: str, initial: {'x' * 1000}"),
     ],
 )
@@ -416,6 +496,14 @@ def test_a_field_is_accepted_up_to_its_limits(tmp_path: Path, low: str, high: st
 def test_a_field_is_refused_beyond_its_limits(tmp_path: Path, field: str) -> None:
     (problem,) = entry(tmp_path, f"key: A, {field}")
     assert f"{field.split(',')[-1].partition(':')[0].strip()}: expected" in problem
+
+
+def test_the_number_of_items_of_a_template_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "variables: {a: 10, b: 10}\nentries: [{key: Aab}]"
+    monkeypatch.setattr(items, "MAX_ITEMS", 100)
+    assert len(Read(tmp_path, text).keys) == 100
+    monkeypatch.setattr(items, "MAX_ITEMS", 99)
+    assert Read(tmp_path, text).problems == ["d0.yaml:2:17: Aab stands for more than 99 items"]
 
 
 def test_the_number_of_items_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

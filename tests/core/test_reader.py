@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from fixgw import cfg
 from fixgw.configuration import writer
-from fixgw.configuration.reader import MAX_BYTES, Positions, Reader, _resolve
+from fixgw.configuration.reader import MAX_BYTES, Positions, Reader, _resolve, described, instead
 from fixgw.errors import ConfigurationError
 
 
@@ -50,10 +51,19 @@ def problems(directory: Path, **files: str) -> list[str]:
         ("~", None),
         ("", None),
         ("17", 17),
+        ("null", None),
+        ("Null", None),
+        ("NULL", None),
+        ("On", True),
+        ("FALSE", False),
         ("-1_000", -1000),
         ("0x180", 0x180),
         ("0b101", 5),
         ("017", 15),
+        ("-017", -15),
+        ("07", 7),
+        ("0_17", 15),
+        ("+0x1F", 31),
         ("0o17", 15),
         ("08", "08"),
         ("0", 0),
@@ -62,10 +72,19 @@ def problems(directory: Path, **files: str) -> list[str]:
         ("1.", 1.0),
         ("1e6", 1e6),
         (".inf", math.inf),
+        ("-.inf", -math.inf),
+        ("+.INF", math.inf),
         ("'17'", "17"),
         ('"yes"', "yes"),
         ("!!str 17", "17"),
         ("!!float 17", 17.0),
+        ("!!int 17", 17),
+        ("!!bool yes", True),
+        ("!!null ''", None),
+        ("!!map {a: 1}", {"a": 1}),
+        ("!!seq [1]", [1]),
+        ("! 17", 17),
+        ("<<", "<<"),
         ("plain text", "plain text"),
         ("12:30", "12:30"),
         ("2024-01-01", "2024-01-01"),
@@ -110,6 +129,12 @@ def test_anchors_aliases_and_merge_keys_work(tmp_path: Path) -> None:
     assert value["three"] == {"a": 1, "b": 7}
 
 
+def test_what_a_merge_key_brings_has_the_position_where_it_is_written(tmp_path: Path) -> None:
+    text = "base: &base\n  a: 1\none:\n  <<: *base\n  b: 2\n"
+    at = cfg.from_yaml(tree(tmp_path, main=text), metadata=True)[1]["one"]
+    assert [(at[key].line, at[key].column, at.keys[key].column) for key in "ab"] == [(2, 6, 3), (5, 6, 3)]
+
+
 def test_an_alias_gives_a_copy(tmp_path: Path) -> None:
     value = read(tmp_path, main="a: &a {x: [1]}\nb: *a\n")
     value["b"]["x"].append(2)
@@ -142,16 +167,17 @@ ANY_TEXT = st.one_of(
     st.text(st.characters(codec="utf-8", exclude_characters="{"), max_size=20),
     st.sampled_from(["<<", "yes", "- a", "a: b", "a #b", "~", "*a", "---", "{"]),
 )
+KEYS = ANY_TEXT.filter(lambda text: text != "include")
 OUR_TREES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), ANY_TEXT),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
     max_leaves=10,
 )
 
 
 @example({"k" * 120: []})
 @example({"k" * 120: {}})
-@given(st.dictionaries(ANY_TEXT, OUR_TREES, min_size=1, max_size=3))
+@given(st.dictionaries(KEYS, OUR_TREES, min_size=1, max_size=3))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_we_write_is_read_back(tmp_path: Path, value: Any) -> None:
     assert read(tmp_path, main="\n".join(writer.block(value, ""))) == value
@@ -177,13 +203,16 @@ def test_every_key_and_value_has_its_position(tmp_path: Path) -> None:
     assert str(at["one"]) == f"{tmp_path}/main.yaml:1:6"
     assert (at.keys["list"].line, at.keys["list"].column) == (2, 1)
     assert (at["list"].line, at["list"][1]["deep"].column) == (3, 11)
+    assert "one" in at
     assert "two" not in at
 
 
 def test_a_path_leads_to_the_nearest_existing_element(tmp_path: Path) -> None:
     _, at = cfg.from_yaml(tree(tmp_path, main="outputs:\n  - key: A\n  - key: B\n"), metadata=True)
     assert at.at(["outputs", "1", "key"]).line == 3
-    assert at.at(["outputs", 1, "missing", "more"]) is at["outputs"][1]
+    assert at.at(["outputs", 1, "missing", "key"]) is at["outputs"][1]
+    _, at = cfg.from_yaml(tree(tmp_path, main="5: a\n'5': b\n"), metadata=True)
+    assert at.at(["5"]).line == 2, "the text is nearer to a text than a number is"
 
 
 def test_a_message_gives_the_position_of_a_key_or_value(tmp_path: Path) -> None:
@@ -198,6 +227,14 @@ def test_included_content_keeps_its_position_in_its_own_file(tmp_path: Path) -> 
     _, at = cfg.from_yaml(tree(tmp_path, main="a: 1\ninclude: other\n".replace("other", "o.yaml"), o="\nb: 2\n"), True)
     assert str(at["b"]) == f"{tmp_path}/o.yaml:2:4"
     assert str(at["a"]) == f"{tmp_path}/main.yaml:1:4"
+    assert set(at.keys) == {"a", "b"}
+    assert str(at.keys["b"]) == f"{tmp_path}/o.yaml:2:1"
+
+
+def test_what_is_merged_keeps_its_position_too(tmp_path: Path) -> None:
+    _, at = cfg.from_yaml(tree(tmp_path, main="a:\n  x: 1\ninclude: o.yaml\n", o="a: {x: 2, y: 3}\n"), metadata=True)
+    assert str(at["a"]["x"]) == f"{tmp_path}/main.yaml:2:6"
+    assert str(at["a"]["y"]) == f"{tmp_path}/o.yaml:1:14"
 
 
 # -- includes ----------------------------------------------------------------------------------------------------------
@@ -215,6 +252,11 @@ def test_an_include_merges_mappings_and_the_including_one_wins(tmp_path: Path) -
 def test_the_later_of_several_includes_wins(tmp_path: Path) -> None:
     value = read(tmp_path, main="x:\n  include: [a.yaml, b.yaml]\n", a="p: {q: 1, r: 1}\n", b="p: {r: 2}\n")
     assert value == {"x": {"p": {"q": 1, "r": 2}}}
+
+
+def test_an_entry_of_a_list_can_add_to_what_it_includes(tmp_path: Path) -> None:
+    main = "items:\n  - {include: base.yaml, b: 2}\n  - deep: {include: base.yaml}\n"
+    assert read(tmp_path, main=main, base="a: 1\n") == {"items": [{"a": 1, "b": 2}, {"deep": {"a": 1}}]}
 
 
 def test_an_include_in_a_list_puts_the_items_there(tmp_path: Path) -> None:
@@ -254,12 +296,99 @@ def test_preferences_name_files_and_their_custom_file_overrides_them(tmp_path: P
     assert reader.enabled == {"GPS": True, "CAN": True}
 
 
+def locate(directory: Path, preferences: str, *there: str) -> tuple[str, list[str]]:
+    """Where x.yaml is found that sub/a.yaml names, relative to the main file's directory, and the advice."""
+    for name in there:
+        (directory / name).parent.mkdir(exist_ok=True)
+        (directory / name).write_text(name)
+    reader = Reader(tree(directory, main="", preferences=preferences))
+    found = reader.locate("x.yaml", Positions(str(directory / "sub" / "a.yaml"), 3, 4))
+    return str(found.relative_to(directory)), [str(a).replace(f"{directory}{os.sep}", "") for a in reader.advice]
+
+
+@pytest.mark.parametrize(
+    ("there", "found", "other"),
+    [
+        ((), "y.yaml", ""),
+        (("sub/y.yaml",), "sub/y.yaml", ""),
+        (("sub/y.yaml", "y.yaml"), "y.yaml", "sub/y.yaml"),
+        (("sub/y.yaml", "y.yaml", "x.yaml"), "x.yaml", "y.yaml"),
+        (("sub/y.yaml", "y.yaml", "x.yaml", "sub/x.yaml"), "sub/x.yaml", "x.yaml"),
+    ],
+)
+def test_a_file_is_looked_up_by_its_own_name_before_that_in_the_preferences(
+    tmp_path: Path, there: tuple[str, ...], found: str, other: str
+) -> None:
+    advice = [f"sub/a.yaml:3:4: advice: x.yaml: {found} is used, although there is {other} too"] if other else []
+    assert locate(tmp_path, "includes: {x.yaml: y.yaml}\n", *there) == (found, advice)
+
+
+def test_the_same_file_under_two_names_is_no_choice(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "x.yaml").symlink_to(tmp_path / "x.yaml")
+    assert locate(tmp_path, "", "x.yaml") == ("sub/x.yaml", [])
+    (tmp_path / "y.yaml").write_text("other")
+    reader = Reader(tree(tmp_path, main="", preferences="includes: {x.yaml: y.yaml}\n"))
+    assert reader.locate("x.yaml") == tmp_path / "x.yaml"
+    assert reader.advice == [], "nobody can be told where it is named"
+
+
+def test_texts_can_stand_in_for_files(tmp_path: Path) -> None:
+    main = tree(tmp_path, main="include: o.yaml\n", o="a: 1\n")
+    (tmp_path / "link.yaml").symlink_to("o.yaml")
+    with instead({tmp_path / "link.yaml": "a: 2\n", tmp_path / "new.yaml": ""}):
+        assert cfg.from_yaml(main) == {"a": 2}
+        with instead({main: "b: 3\n"}):
+            assert cfg.from_yaml(main) == {"b": 3}
+        assert cfg.from_yaml(main) == {"a": 2}
+        assert Reader(main).text(tmp_path / "new.yaml") == ""
+        found: list[Any] = []
+        other = threading.Thread(target=lambda: found.append(cfg.from_yaml(main)))
+        other.start()
+        other.join()
+        assert found == [{"a": 1}], "another thread reads what is on the disk"
+    assert cfg.from_yaml(main) == {"a": 1}
+
+
 def test_preferences_may_say_more_and_say_it_in_words(tmp_path: Path) -> None:
-    main = tree(tmp_path, main="", preferences="enabled: {A: 'true', B: \"Off\", C: T}\nmine: {a: 1}\n")
+    main = tree(
+        tmp_path, main="", preferences="mine: {a: 1}\nenabled: {A: 'true', B: \"Off\", 5: T}\nincludes: {A: 't'}\n"
+    )
     reader = Reader(main)
-    assert reader.enabled == {"A": True, "B": False, "C": True}
+    assert reader.enabled == {"A": True, "B": False, "5": True}
+    assert reader.includes == {"A": "t"}
     assert reader.problems == []
-    assert [str(a).rpartition("/")[2] for a in reader.advice] == ["preferences.yaml:2:1: advice: mine: has no effect"]
+    assert [str(a).rpartition("/")[2] for a in reader.advice] == ["preferences.yaml:1:1: advice: mine: has no effect"]
+
+
+@pytest.mark.parametrize(
+    ("preferences", "expected"),
+    [
+        ("- a", ["1:1: expected a mapping with includes: and enabled:, got a list of 1"]),
+        (
+            "includes: 5\nenabled: [GPS]\n",
+            [
+                "1:11: includes: expected a mapping, got the number 5",
+                "2:10: enabled: expected a mapping, got a list of 1",
+            ],
+        ),
+        (
+            "includes: {A: 5, B: 6}\n",
+            [
+                f"1:{at}: {key}: expected the path of a file, got the number {n}"
+                for at, key, n in ((15, "A", 5), (21, "B", 6))
+            ],
+        ),
+        ("", []),
+    ],
+)
+def test_wrong_preferences_are_reported(tmp_path: Path, preferences: str, expected: list[str]) -> None:
+    assert problems(tmp_path, main="", preferences=preferences) == [f"preferences.yaml:{words}" for words in expected]
+
+
+def test_preferences_that_lead_nowhere_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "preferences.yaml").symlink_to("gone.yaml")
+    assert problems(tmp_path, main="") == ["preferences.yaml: cannot be read: No such file or directory"]
 
 
 def test_the_file_of_a_plugin_is_part_of_the_configuration(tmp_path: Path) -> None:
@@ -302,6 +431,9 @@ def test_variables_are_replaced_in_values_and_in_the_names_of_files(tmp_path: Pa
         ("a : b\nb :c\n", "main.yaml:2:1: a colon is missing: 'b:'"),
         ("\r\r\ra : b\rb :c\n\n\n\n\n\n", "main.yaml:"),  # other line ends than those of the message
         ("a: &a [*a]\n", "main.yaml:1:8: *a refers to something that contains it"),
+        ("a: {&m <<: {b: 1}, c: *m}\n", "main.yaml:1:23: *m is not defined before this"),
+        ("a: !!float x\n", "main.yaml:1:4: the tag tag:yaml.org,2002:float is not supported here"),
+        ("a: 1\nb: \x01\n", "main.yaml:2:4: not YAML: "),
         ("? [1]\n: 2\n", "main.yaml:1:3: a key must be text or a number, not a list of 1"),
         ("a: 1\n---\nb: 2\n", "main.yaml:2:1: a second document: a file may have only one"),
         ("a: !thing 5\n", "main.yaml:1:4: the tag !thing is not supported here"),
@@ -325,6 +457,30 @@ def test_a_problem_has_a_position_and_a_message(tmp_path: Path, text: str, expec
     found = problems(tmp_path, main=text, list="[1, 2]\n")
     assert found
     assert found[0].startswith(expected.replace("DIR", str(tmp_path)).replace(f"{tmp_path}/", "")), found
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{[1]: 2, {a: 3}: 4}\n", ["1:2: a key must be text or a number", "1:10: a key must be text or a number"]),
+        (
+            "{<<: [5, {a: 1}, 6]}\n",
+            ["1:6: <<: expected a mapping, got the number 5", "1:6: <<: expected a mapping, got"],
+        ),
+        ("include: [5, '', gone]\n", ["1:11: include: expected", "1:14: include: expected", "1:18: cannot read"]),
+        ("- include: [list.yaml, wide.yaml]\n", ["1:12: list.yaml: expected a mapping", "1:12: wide.yaml: expected"]),
+        ("include: [list.yaml, list.yaml]\n", ["1:10: list.yaml: expected a mapping, got a list of 2"]),
+    ],
+)
+def test_a_problem_does_not_hide_the_next(tmp_path: Path, text: str, expected: list[str]) -> None:
+    found = problems(tmp_path, main=text, list="[1, 2]\n", wide="items: []\nmore: 1\n")
+    assert len(found) == len(expected)
+    assert all(map(str.startswith, found, [f"main.yaml:{words}" for words in expected])), found
+
+
+def test_merging_goes_on_behind_what_is_no_mapping(tmp_path: Path) -> None:
+    reader = Reader(tree(tmp_path, main="{<<: [5, {a: 1}]}\n"))
+    assert reader.read(reader.main)[0] == {"a": 1}
 
 
 def test_all_problems_are_found_in_the_order_of_files_and_lines(tmp_path: Path) -> None:
@@ -377,6 +533,12 @@ def test_a_fifo_does_not_block_the_reader(tmp_path: Path) -> None:
         cfg.from_yaml(tmp_path / "main.yaml")
 
 
+def test_no_name_of_a_file_makes_the_reader_raise(tmp_path: Path) -> None:
+    reader = Reader(tree(tmp_path, main=""))
+    assert reader.read(tmp_path / "a\0b", Positions("f", 1, 2))[0] is None
+    assert [str(p) for p in reader.problems] == [f"f:1:2: cannot read {tmp_path}/a\\x00b: embedded null byte"]
+
+
 def test_a_huge_file_is_not_read(tmp_path: Path) -> None:
     main = tree(tmp_path, main="#" * (MAX_BYTES + 1))
     with pytest.raises(ConfigurationError, match=r"is larger than 2,000,000 bytes"):
@@ -414,7 +576,10 @@ def test_the_depth_and_number_of_includes_are_limited(tmp_path: Path) -> None:
         ("MAX_VALUES", {"main": "a: [1, 2, 3, x]"}, "main.yaml:1:14: more than"),
         ("MAX_VALUES", {"main": "[&a [], *a, 1, 2, x]"}, "main.yaml:1:19: more than"),
         ("MAX_DEPTH", {"main": "[[[[[[[x]]]]]]]"}, "main.yaml:1:8: nested more than"),
+        ("MAX_VALUES", {"main": "[&a [1], *a, x]"}, "main.yaml:1:14: more than"),
         ("MAX_DEPTH", {"main": "[&a [[x]], [[[[*a]]]]]"}, "main.yaml:1:16: nested more than"),
+        ("MAX_DEPTH", {"main": "[&a [], [[[[[*a]]]]]]"}, "main.yaml:1:14: nested more than"),
+        ("MAX_DEPTH", {"main": "[&a [[x]], [[[[[[x]]]]]], *a]"}, "main.yaml:1:18: nested more than"),
         ("MAX_CHAIN", {"main": "include: f1.yaml"} | {f"f{n}": f"include: f{n + 1}.yaml" for n in range(1, 6)}, "f5"),
         ("MAX_FILES", {"main": "".join(f"a{n}: {{include: x.yaml}}\n" for n in range(6)), "x": ""}, "main.yaml:6:"),
     ],
@@ -469,6 +634,18 @@ def test_no_file_makes_the_reader_raise(tmp_path: Path, content: str | bytes) ->
         ("a:\n  - b\n  c: d\n", "3:3", "expected another list entry"),
         ("a:\n  port: @x\n", "2:9", "a value cannot begin with '@': put it in quotes"),
         ("a:\n\tb: c\n", "2:1", "a tab where YAML does not allow one"),
+        ("a: @x", "1:4", "a value cannot begin with '@': put it in quotes"),
+        ('a: "it"s"', "1:8", "text after the quote that closes the value"),
+        ("a:\n  port: 1\n\n    b: c", "4:6", "indented deeper than the line before it (2 spaces)"),
+        ("a:\n  gps  # x\n\n  # more\n  load: yes\n", "2:3", "a colon is missing: 'gps:'"),
+        ("a:\n  - gps\n      port: 1\n", "2:5", "a colon is missing: 'gps:'"),
+        ("a:\n  - b\n c: d\n", "3:2", "this line's indentation, 1 space, matches no line above it"),
+        ("a: 1\n b: c: d", "2:3", "indented deeper than the line before it (0 spaces)"),
+        ("load yes\nb: c", "1:1", "a colon is missing: 'load:'"),
+        ("a:\n  b: 1\n c: 2\n", "3:2", "this line's indentation, 1 space, matches no line above it"),
+        ("a:\n  b: 1\n  - c\n", "3:3", "a list entry ('- ...') among keys: indent it"),
+        ("a: [1\nb: [2]\n", "2:2", "the '[', opened in line 1, is not closed, or a comma is missing before this"),
+        ("a: %x\n", "1:4", "a value cannot begin with '%': put it in quotes"),
     ],
 )
 def test_syntax_errors_are_explained_in_plain_words(
@@ -483,3 +660,21 @@ def test_syntax_errors_are_explained_in_plain_words(
     assert words in problem.message
     if loader == "CSafeLoader":  # the other parser gives slightly different positions for some
         assert f"{problem.line}:{problem.column}" == where
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "nothing"),
+        ([], "a list of 0"),
+        ("x" * 48, f"text '{'x' * 48}'"),
+        ("x" * 49, f"text '{'x' * 46}..."),
+        (1.5, "the number 1.5"),
+    ],
+)
+def test_values_are_described(value: Any, words: str) -> None:
+    assert described(value) == words
+
+
+def test_a_number_that_python_does_not_write_is_described_too() -> None:
+    assert described(1 << 20_000) == "a huge number"

@@ -91,6 +91,14 @@ def test_a_custom_definition_can_reword_units_but_not_change_them(tmp_path: Path
     assert "EGT11" in found[1]
 
 
+def test_a_wrong_unit_is_found_behind_all_others(tmp_path: Path) -> None:
+    own = "entries:\n  - {key: A}\n  - {key: B, units: 5}\n  - {key: SMOKE, units: pt}\n  - {key: IAS, units: kts}\n"
+    own += "  - {key: ALT, units: ft}\n  - {key: TAS, units: speedy}\n  - {key: OAT, units: degF}\n"
+    units = [p for p in problems(tmp_path, "database file: '{CONFIG}/database.yaml'\n", own) if "drivers write" in p]
+    assert len(units) == 1
+    assert "database.yaml:8:23: units: drivers write OAT in degC, and degF would be a wrong label" in units[0]
+
+
 def test_a_copy_of_the_packaged_definition_is_compared_only_where_it_was_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

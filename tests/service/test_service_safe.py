@@ -14,7 +14,6 @@ from uuid import uuid4
 
 import pytest
 
-from fixgw import configuration
 from fixgw.netfix import Client
 from fixgw.service import EXIT_CONFIG, EXIT_OK, why_safe
 
@@ -121,33 +120,6 @@ def test_the_watchdog_is_fed_in_safe_mode_too(safe: list[Safe], tmp_path: Path) 
     for _ in range(3):
         safe[0].heard.clear()
         safe[0].until("WATCHDOG=1")
-
-
-def test_with_invalid_yaml_the_packaged_configuration_is_used(tmp_path: Path) -> None:
-    (tmp_path / "default.yaml").write_text("connections: [")
-    loaded, problems = configuration.load_safe(tmp_path / "default.yaml")
-    assert len(problems) == 1
-    assert [c.module for c in loaded.connections] == ["fixgw.plugins.netfix"]
-    assert len(loaded.definitions) > 150
-
-
-def test_without_a_configuration_the_packaged_one_is_used(tmp_path: Path) -> None:
-    loaded, problems = configuration.load_safe(tmp_path / "nowhere" / "default.yaml")
-    assert problems
-    assert [c.name for c in loaded.connections] == ["netfix"]
-
-
-def test_a_valid_configuration_keeps_its_database(tmp_path: Path) -> None:
-    (tmp_path / "database.yaml").write_text("entries: [{key: MINE, type: float}]\n")
-    (tmp_path / "default.yaml").write_text(
-        "database file: database.yaml\nauto start: no\nconnections: {a: {load: yes, module: fixgw.plugins.skel}}\n"
-    )
-    loaded, problems = configuration.load_safe(tmp_path / "default.yaml")
-    assert problems == []
-    assert [d.key for d in loaded.definitions] == ["MINE"]
-    assert [c.module for c in loaded.connections] == ["fixgw.plugins.netfix"]
-    assert loaded.unloaded == {"a": "safe mode"}
-    assert loaded.auto_start
 
 
 @pytest.mark.parametrize(
