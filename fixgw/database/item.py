@@ -58,7 +58,7 @@ class Subscription:
         key: str,
         callback: ReadingCallback | None,
         on_aux: AuxCallback | None,
-        quick: bool = False,
+        quick: bool,
     ) -> None:
         self._database = database
         self.key = key

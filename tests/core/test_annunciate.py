@@ -289,7 +289,8 @@ def test_a_tuple_sets_the_flag_of_its_source(db: Database, oil: Item, written: t
 def test_a_flag_written_back_as_read_does_not_become_the_flag_of_the_source(db: Database, oil: Item) -> None:
     database.bind(db)
     oil.annunciate(True, "below lowAlarm", "alerts")
-    for _ in range(3):
+    for value in (0.0, 1.0, 2.0):
+        oil.write(value, "canfix/12")
         database.write("OILP1", database.read("OILP1"), "theirs")
     assert oil.reading.annunciate
     oil.annunciate(False, owner="alerts")

@@ -63,7 +63,9 @@ def test_a_callback_that_was_removed_is_not_called(db: Database) -> None:
     assert ended == []
 
 
-def test_a_failure_at_the_end_of_a_batch_does_not_reach_the_writer(db: Database) -> None:
+def test_a_failure_at_the_end_of_a_batch_does_not_reach_the_writer(
+    db: Database, caplog: pytest.LogCaptureFixture
+) -> None:
     ended: list[int] = []
 
     def fail() -> None:
@@ -74,3 +76,4 @@ def test_a_failure_at_the_end_of_a_batch_does_not_reach_the_writer(db: Database)
     with db.batch:
         pass
     assert (db.callback_errors, ended) == (1, [1])
+    assert caplog.messages == ["a callback at the end of a batch failed"]

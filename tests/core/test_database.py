@@ -24,6 +24,7 @@ from fixgw.database import (
     SECFAIL,
     Database,
     Definition,
+    Derivation,
     Item,
     Reading,
 )
@@ -74,6 +75,19 @@ def test_the_first_value_is_in_range_even_if_zero_is_not(db: Database) -> None:
     db.define(Definition(key="HOT", min=50.0, max=90.0))
     assert db.read("HOT").value == 50.0
     assert db.read("BARO").value == 29.92
+
+
+def test_an_item_gives_the_facts_of_its_definition(clock: Clock) -> None:
+    definition = Definition(key="IAS", description="Airspeed", units="kt", min=0.0, max=400.0, tolerance=1500)
+    item = Database([definition], clock).item("IAS")
+    facts = item.key, item.type, item.description, item.units, item.min, item.max, item.tolerance
+    assert facts == ("IAS", "float", "Airspeed", "kt", 0.0, 400.0, 1.5)
+    assert item.definition is definition
+    told = item.explain()
+    assert [told[name] for name in ("key", "description", "units", "range", "tolerance")] == [
+        *("IAS", "Airspeed", "kt"),
+        *([0.0, 400.0], 1.5),
+    ]
 
 
 def test_a_write_replaces_the_whole_reading(ias: Item, clock: Clock) -> None:
@@ -535,6 +549,69 @@ def test_explain_gives_the_source_of_a_value_and_the_reasons_of_its_flags(
     assert facts["range"] == [0.0, 500.0]
 
 
+def test_explain_tells_everything(clock: Clock) -> None:
+    def source(name: str, **facts: Any) -> dict[str, Any]:
+        return {"source": name, **facts}
+
+    definition = Definition(
+        key="HEAD",
+        description="Heading",
+        units="deg",
+        decimals=1,
+        min=0.0,
+        max=360.0,
+        wrap=360.0,
+        tolerance=1000,
+        aux=("Bug",),
+        sources=("ahrs", "compass"),
+        return_after=2.0,
+    )
+    db = Database([definition], clock)
+    db.derivations["HEAD"] = (Derivation("compute", "magnetic", "THEAD - VAR", ("THEAD", "VAR")),)
+    db.feeders |= {"canfix": frozenset({"IAS", "HEAD"}), "gps": frozenset({"IAS"})}
+    head = db.item("HEAD")
+    head.write(359.0, "ahrs", 0)
+    clock.now += 0.25
+    head.write(2.0, "compass", BAD, "tilted")
+    head.write(180.0, "other")
+    head.write_aux("Bug", 270.0, "panel")
+    head.annunciate(True, "off course", "alerts")
+    with pytest.raises(BadValue):
+        head.write("x", "other")
+    clock.now += 0.5
+    assert head.explain() == {
+        "key": "HEAD",
+        "description": "Heading",
+        "value": 359.0,
+        "units": "deg",
+        "decimals": 1,
+        "flags": {"annunciate": "off course (alerts)"},
+        "source": "ahrs",
+        "override_seconds": None,
+        "annunciated_by": {"alerts": "off course"},
+        "age": 0.75,
+        "last_good": 0.75,
+        "tolerance": 1.0,
+        "range": [0.0, 360.0],
+        "ranking": ["ahrs", "compass"],
+        "return_after": 2.0,
+        "source_changes": 0,
+        "sources": [
+            source("ahrs", published=True, rank=0, value=359.0, flags={}, age=0.75, difference=0.0),
+            source("compass", published=False, rank=1, value=2.0, flags={"bad": "tilted"}, age=0.5, difference=3.0),
+            source("other", published=False, rank=None, value=180.0, flags={}, age=0.5, difference=-179.0),
+        ],
+        "writes": 3,
+        "refused": 1,
+        "conflicts": 0,
+        "conflict_with": None,
+        "aux": {"Bug": 270.0},
+        "aux_sources": {"Bug": "panel"},
+        "feeders": ["canfix"],
+        "computed": [{"by": "compute", "function": "magnetic", "formula": "THEAD - VAR", "inputs": ("THEAD", "VAR")}],
+    }
+
+
 def test_explain_describes_an_item_that_was_never_written(ias: Item) -> None:
     facts = ias.explain()
     assert (facts["age"], facts["last_good"], facts["source"], facts["sources"]) == (None, None, None, [])
@@ -561,6 +638,17 @@ def news(db: Database) -> list[tuple[str, Reading]]:
     heard: list[tuple[str, Reading]] = []
     db.subscribe("IAS", lambda key, reading: heard.append((key, reading)))
     return heard
+
+
+def test_an_item_is_quick_while_all_its_subscribers_are(db: Database, ias: Item) -> None:
+    assert ias.quick
+    db.subscribe("*", lambda key, reading: None, quick=True)
+    assert ias.quick
+    slow = db.subscribe("IAS", lambda key, reading: None)
+    assert not ias.quick
+    assert db.item("WIDE").quick
+    slow.close()
+    assert ias.quick
 
 
 def test_subscribing_calls_no_callback(db: Database, ias: Item) -> None:

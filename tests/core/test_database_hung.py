@@ -246,6 +246,24 @@ def test_a_slow_subscriber_is_not_given_up(db: Database) -> None:
     assert db.hung_subscribers == 0
 
 
+@pytest.mark.parametrize(("seconds", "ended"), [(1.5, True), (60.0, False)])
+def test_stopping_waits_two_seconds_for_a_subscriber(db: Database, hanger: Hanger, seconds: float, ended: bool) -> None:
+    hanger.when = lambda reading: reading.old
+    db.subscribe("IAS", hanger)
+    db.write("IAS", 1.0)
+    assert hanger.inside.wait(5)
+    thread = db._deliverer
+    assert thread is not None
+    timer = threading.Timer(seconds, hanger.opened.set)
+    timer.start()
+    began = time.monotonic()
+    db.stop()
+    took = time.monotonic() - began
+    timer.cancel()
+    assert thread.is_alive() is not ended
+    assert took < 2.75
+
+
 # -- the ageing thread -------------------------------------------------------------------------------------------------
 
 

@@ -23,7 +23,7 @@ from fixgw.database import (
     Item,
     Reading,
 )
-from fixgw.database.item import MAX_SOURCES
+from fixgw.database.item import DOUBTFUL, MAX_SOURCES
 from fixgw.hw_sim.bench.clock import Clock
 
 NAN = float("nan")
@@ -501,6 +501,15 @@ def test_settings_can_have_many_writers_and_initial_values_have_no_owner(bench: 
     assert bench.db.statistics()["conflicts"] == {}
 
 
+def test_sources_that_have_flagged_an_unranked_item_still_write_it(bench: Bench) -> None:
+    for source in ("a", "b"):
+        bench.ias.write(1.0, source)
+        bench.ias.flag(0, BAD, source)
+    for value, source in enumerate("abab"):
+        bench.ias.write(float(value), source)
+        assert (bench.ias.reading.value, bench.ias.reading.source) == (value, source)
+
+
 def test_any_source_can_flag_the_reading_of_an_unranked_item(bench: Bench) -> None:
     ias = bench.ias
     ias.write(1, "netfix/1")
@@ -643,6 +652,50 @@ def test_what_a_source_says_of_itself_stays_when_a_doubt_ends(bench: Bench, lat:
     assert {s: r.reason(BAD) for s, r in bench.said(lat).items()} == {"gps1": "differs", "gps2": "two satellites"}
 
 
+def test_a_doubt_is_not_flagged_away(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2)
+    lat.doubt({"gps2": "differs"})
+    lat.flag(FAIL, FAIL, "gps2", "no antenna")
+    assert lat.flag(0, BAD | FAIL, "gps2").flags & DOUBTFUL == BAD
+    lat.write(2.5, "gps2")
+    assert bench.said(lat)["gps2"].reason(BAD) == "differs"
+
+
+def test_the_end_of_a_doubt_helps_no_other_source(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2, canfix=3)
+    lat.doubt({"gps2": "differs"})
+    lat.fail("no antenna", "gps1")
+    lat.write(1, "gps1", 0)
+    assert lat.reading.source == "canfix"
+    lat.doubt({})
+    assert lat.reading.source == "gps2", "at once"
+    bench.keep_up(2.9, gps1=1, gps2=2, canfix=3)
+    assert lat.reading.source == "gps2", "the antenna may fail again"
+
+
+def test_one_that_has_to_wait_holds_up_no_other(bench: Bench) -> None:
+    item = bench.db.define(Definition(key="FUELQ", sources=("a", "b", "c")))
+    all_write(item, a=1, b=2, c=3)
+    for source in ("a", "b"):
+        item.fail("no probe", source)
+    item.write(2, "b", 0)
+    bench.later(2.0)
+    item.write(1, "a", 0)
+    item.write(2, "b")
+    bench.later(1.0)
+    assert item.reading.source == "b"
+    bench.later(2.0)
+    assert item.reading.source == "a"
+
+
+def test_the_next_in_rank_takes_over_and_not_the_last_that_wrote(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2)
+    bench.clock.now += 0.1
+    all_write(lat, canfix=3)
+    lat.fail("no antenna", "gps1")
+    assert lat.reading.source == "gps2"
+
+
 @pytest.mark.parametrize("tolerance", [1000, 0])
 def test_a_write_that_changes_only_the_value_costs_no_ranking(monkeypatch: pytest.MonkeyPatch, tolerance: int) -> None:
     clock = Clock()
@@ -666,6 +719,10 @@ def test_a_write_that_changes_only_the_value_costs_no_ranking(monkeypatch: pytes
     assert spare(ranked, "c")
     assert spare(ranked, "a"), "with all its backups"
     assert spare(ranked, "c", 0)
+    ranked.write(1.0, "b", BAD, "ice")
+    rerank.reset_mock()
+    ranked.write(2.0, "b", BAD, "ice")
+    assert not rerank.called, "a backup that is as bad as before"
     assert not spare(ranked, "b", BAD)
     assert spare(lone, "x")
     assert spare(lone, "x", BAD, "computed from what is bad")

@@ -169,6 +169,51 @@ def test_the_delivery_thread_leaves_an_item_to_who_is_at_it(db: Database, ias: I
     assert told == [1.0, 2.0]
 
 
+def test_who_returns_after_all_does_not_disturb_who_took_over(db: Database, ias: Item) -> None:
+    told: list[Any] = []
+    inside, go_on = threading.Event(), threading.Event()
+
+    def tell(key: str, reading: Reading) -> None:
+        told.append(reading.value)
+        if reading.value == 1.0:
+            ias._give_up_delivery(reading)
+            threading.Thread(target=ias.write, args=(2.0,), daemon=True).start()
+            assert inside.wait(10)
+        elif reading.value == 2.0:
+            inside.set()
+            go_on.wait(10)
+            told.append("2.0 has arrived")
+
+    db.subscribe("IAS", tell)
+    ias.write(1.0)
+    ias.write(3.0)
+    assert told == [1.0, 2.0], "the other thread is still at it"
+    go_on.set()
+    deadline = time.monotonic() + 10
+    while ias._delivering and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert told == [1.0, 2.0, "2.0 has arrived", 3.0]
+
+
+def test_only_the_delivery_that_hangs_is_given_up(db: Database, ias: Item) -> None:
+    told: list[Any] = []
+
+    def tell(key: str, reading: Reading) -> None:
+        told.append(reading.value)
+        if reading.value == 2.0:
+            ias._give_up_delivery(first)
+            together(lambda: ias.write(3.0))
+            assert told == [1.0, 2.0], "this delivery goes on"
+
+    db.subscribe("IAS", tell)
+    first = ias.write(1.0)
+    ias._give_up_delivery(first)
+    db.age()
+    assert told == [1.0], "it had ended"
+    ias.write(2.0)
+    assert told == [1.0, 2.0, 3.0]
+
+
 def test_a_writer_does_not_deliver_for_others_forever(db: Database, ias: Item, monkeypatch: pytest.MonkeyPatch) -> None:
     """Others write faster than the subscriber can be notified: after a while the ageing thread delivers instead."""
     monkeypatch.setattr("fixgw.database.item.MAX_REDELIVERIES", 3)

@@ -67,6 +67,9 @@ def test_a_device_that_does_not_take_what_was_set_is_believed(make: Make, clock:
     wind(item, clock, HEARSAY_S)
     assert (item.said.value, item.said.source) == (29.92, "can/1")
     assert item.said_and_set()[1].value == 30.20
+    item.write(30.30, "panel")
+    wind(item, clock, 2 * HEARSAY_S)
+    assert item.said.value == 30.30, "the device has said nothing since"
 
 
 @pytest.mark.parametrize(("repeats", "ends_with"), [(True, 29.92), (False, 30.10)])
@@ -94,6 +97,18 @@ def test_a_report_ages(make: Make, clock: Clock) -> None:
     item.report(29.92, "can/1")
     wind(item, clock, 2.0)
     assert seen == [False, True]
+
+
+@pytest.mark.parametrize(("after", "is_news"), [(HEARSAY_S - 0.125, False), (HEARSAY_S, True)])
+def test_a_repetition_is_believed_as_soon_as_the_device_must_have_heard(
+    make: Make, clock: Clock, after: float, is_news: bool
+) -> None:
+    item = make()
+    item.report(29.92, "can/1")
+    item.write(30.10, "panel")
+    clock.now += after
+    assert (item.report(29.92, "can/1") is not None) is is_news
+    assert [r.value for r in item.said_and_set()] == [29.92 if is_news else 30.10, 30.10]
 
 
 @pytest.mark.parametrize(("after", "turned"), [(HEARSAY_S - 0.125, False), (HEARSAY_S, True)])
@@ -169,6 +184,16 @@ def test_what_is_within_half_of_the_smallest_step_confirms(make: Make, said: flo
     item.report(10.0, "can/1", step=1.0)
     item.report(said, "can/1", step=1.0)
     assert item.said.value == (10.0 if is_confirmation else said)
+
+
+@pytest.mark.parametrize(("ulps", "is_confirmation"), [(0.9, True), (-0.9, True), (1.5, False), (-1.5, False)])
+def test_what_a_float_of_four_bytes_cannot_tell_apart_confirms(make: Make, ulps: float, is_confirmation: bool) -> None:
+    item = make()
+    item.write(1000.0, "panel")
+    item.report(1000.0, "can/1")
+    said = 1000.0 * (1 + ulps * 2.0**-23)
+    item.report(said, "can/1")
+    assert item.said.value == (1000.0 if is_confirmation else said)
 
 
 @pytest.mark.parametrize(("start", "is_set"), [(INITIAL, False), (KEPT, True)])

@@ -36,6 +36,7 @@ OPERATORS = (
 LOG_CALL = re.compile(r"[\w.]*\b_?log(ger)?\.(debug|info|warning|error|exception|critical|log)\(")
 #: Arguments of a class that only the type checker, the garbage collector or a debugger minds.
 MINOR = ("frozen", "kw_only", "gc", "repr")
+ALIAS = re.compile(r"\w+ = (Callable|dict|list|set|tuple)\[")  # of a type
 #: Decorators that only tell the reader, or the type checker, something.
 SAYING = re.compile(r"@(\w+\.)?(override|overload|final|abstractmethod|runtime_checkable)\b")
 
@@ -163,7 +164,8 @@ def _parsed(node: Any, text: str) -> Any:
 
 
 def is_left_out(node: Any) -> bool:
-    """Whether this is in an annotation (but not in what a call there says, as in ``Meta(ge=0)``), in a call of a log,
+    """Whether this is in an annotation (but not in what a call there says, as in ``Meta(ge=0)``) or the name of a type,
+    in a call of a log,
     in an import for the type checker, in `__all__`, one of the `MINOR` arguments, or a decorator that does nothing; or
     the `*` before named parameters."""
     if node.type == "operator" and node.parent.type in ("parameters", "param"):
@@ -177,6 +179,8 @@ def is_left_out(node: Any) -> bool:
         return True
     for child, parent in _upwards(node):
         if parent.type == "expr_stmt" and parent.get_first_leaf().value == "__all__":
+            return True
+        if parent.type == "expr_stmt" and ALIAS.match(parent.get_code().strip()):
             return True
         if parent.type == "argument" and parent.get_first_leaf().value in MINOR:
             return True

@@ -13,6 +13,7 @@ import pytest
 from . import sandbox
 from .__main__ import CLONE, ROOMS, THROUGH_OTHERS, code_of, files_of_tests
 from .explained import Explanation, explanations
+from .mutants import mutate, places
 
 
 @pytest.mark.parametrize("row", explanations(), ids=lambda row: f"{row.file}:{row.function}")
@@ -35,6 +36,30 @@ def test_each_module_has_tests_in_its_room() -> None:
             if Path(file).stem not in ("__init__", "__main__"):
                 assert any(files_of_tests(CLONE, name, file)), file
     assert all((CLONE / path).exists() for file, tests in THROUGH_OTHERS.items() for path in (file, *tests))
+
+
+CODE = """
+Listener = Callable[[str], object]
+
+
+def hear(listener: dict[str, Listener], *, often: int = 3) -> list[int]:
+    log.info("%d", often + 1)
+    return [often + 1]
+"""
+
+
+def test_what_is_only_for_the_reader_is_not_changed(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(CODE)
+    changed = [mutate(tmp_path, place, change) for place in places(tmp_path, "code.py") for change in place.changes]
+    assert {mutant.change[1] for mutant in changed if mutant} == {
+        "def hear(listener: dict[str, Listener], *, often: int = 2) -> list[int]:",
+        "def hear(listener: dict[str, Listener], *, often: int = 4) -> list[int]:",
+        "return None",
+        "return []",
+        "return [often - 1]",
+        "return [often + 0]",
+        "return [often + 2]",
+    }
 
 
 WORDS = "WORDS = 2\n\n\ndef double(number):\n    return number * 2\n"
