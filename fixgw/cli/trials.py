@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fixgw import configuration
+from fixgw.cli.alerts import ABSENT
+from fixgw.cli.alerts import MODULE as ALERTS
 from fixgw.errors import FixgwError, NetfixError, Refused
-from fixgw.hw_sim.bench.expect import Facts, facts_of
+from fixgw.hw_sim.bench.expect import AlertIs, Facts, facts_of
 from fixgw.hw_sim.bench.judging import Trial, Verdict
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from fixgw.netfix import Client, Sample
 
 CANFIX = "fixgw.drivers.canfix"
-ALERTS, NETFIX, WEB = "fixgw.plugins.alerts", "fixgw.plugins.netfix", "fixgw.plugins.web"
+NETFIX, WEB = "fixgw.plugins.netfix", "fixgw.plugins.web"
 LOOK_S = 0.1  # between two looks at the alerts
 LOOK_ELSEWHERE_S = 0.25  # the same, and at the sources, at a gateway elsewhere
 READY_S = 5.0  # for the drivers of a gateway to listen before the instruments are switched on
@@ -78,18 +80,25 @@ def end_of(scenario: Scenario) -> float:
     return scenario.end
 
 
-def check(trial: Trial, play: Play, missing: str = "", blind: bool = False) -> None:
+def judges_alerts(loaded: Configuration) -> bool:
+    """Whether a gateway of this configuration has the alerts that can be expected."""
+    return any(connection.module == ALERTS for connection in loaded.connections)
+
+
+def check(trial: Trial, play: Play, missing: str = "", blind: bool = False, alerts: bool = True) -> None:
     """Raises `FixgwError` with everything in a scenario that cannot be on this bench, or with this gateway, or that has
     no effect there.
 
     `missing` says how an instrument that is not there could be. If the bench is `blind`, the gateway gets nothing from
-    its aircraft.
+    its aircraft. `alerts` says whether the gateway judges any.
     """
     absent = [f"{e.place}: {e.what or f'the {e.kind}'} is not on this bench{missing}" for e in play.targetless()]
     vain = [f"{e.place}: the {e.kind}: {e.words!r} has no effect on this bench" for e in play.without_effect()]
     if blind:
         unseen = (e for e in play.scenario.events if e.kind == "aircraft")
         vain += [f"{e.place}: no instrument of this bench sees what happens to the aircraft{missing}" for e in unseen]
+    if not alerts:
+        absent += [f"{e.place}: {ABSENT}" for e in play.scenario.expectations if isinstance(e.claim, AlertIs)]
     if impossible := [*absent, *vain, *trial.impossible()]:
         raise FixgwError("\n".join(impossible))
 
@@ -112,7 +121,7 @@ def fly_virtually(
     rig = Rig(loaded, scenario, tell=tell, note=False, step=step or STEP_S)
     end = end_of(scenario)
     trial = Trial(rig.play, facts_of(loaded.definitions), end)
-    check(trial, rig.play)
+    check(trial, rig.play, alerts=judges_alerts(loaded))
     look_due = 0.0
 
     def settle(rig: Rig) -> None:
@@ -166,6 +175,9 @@ class Subject(Protocol):
     def facts(self) -> Mapping[str, Facts]:
         """Its keys."""
 
+    @property
+    def judges_alerts(self) -> bool: ...
+
     def begin(self, trial: Trial) -> None:
         """Note in the trial what it publishes from now on."""
 
@@ -191,7 +203,8 @@ def fly_live(
         stack.callback(world.stop)
         stack.callback(subject.close)
         devices = world.named or world.play.stations
-        check(trial, world.play, missing, blind=isinstance(subject, GatewayElsewhere) and not devices)
+        blind = isinstance(subject, GatewayElsewhere) and not devices
+        check(trial, world.play, missing, blind, subject.judges_alerts)
         world.attach(trial)
         subject.begin(trial)
         began = time.monotonic()
@@ -211,6 +224,7 @@ class OwnGateway:
         from fixgw.gateway import Gateway
 
         self.facts = facts_of(loaded.definitions)
+        self.judges_alerts = judges_alerts(loaded)
         self._loaded = loaded
         # What simulates flies with the world's aircraft, which must be there first.
         first = tuple(c for c in loaded.connections if not c.plugin.simulates)
@@ -272,6 +286,7 @@ class GatewayElsewhere:
         self._lost.clear()
         try:
             self._reports = self._client.report_many(self._client.list())
+            self.judges_alerts = any(each.get("module") == ALERTS for each in self._connections())
             try:
                 known = self._client.definitions()
             except Refused:
@@ -326,10 +341,14 @@ class GatewayElsewhere:
         for key in changed:
             if key in self._last:
                 self._note(self._last[key])
-        connections: Mapping[str, Any] = self._client.status().get("connections", {})
-        for each in connections.values():
+        for each in self._connections():
             if each.get("module") == ALERTS and each.get("running"):
                 self._trial.note_alerts(time.monotonic(), each.get("status", {}))
+
+    def _connections(self) -> Iterable[Mapping[str, Any]]:
+        """The status of each connection."""
+        connections: Mapping[str, Any] = self._client.status().get("connections", {})
+        return connections.values()
 
     def verdicts(self) -> list[Verdict]:
         return []

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fixgw.cli import trials
+from fixgw.cli.alerts import ABSENT
 from fixgw.hw_sim import scenario as scenarios
 from fixgw.hw_sim.bench import rig as rigs
 from fixgw.hw_sim.bench.rig import AFTER_S, FINE_S, STEP_S, VARIABLES, Rig
@@ -224,6 +225,10 @@ def test_what_is_never_decided_has_failed(cli: Cli, written: Callable[..., str],
     [
         (["{at: 1, expect: {key: OILP}}"], "{file}:5:5: the gateway has no key OILP (did you mean 'OILP1'?)"),
         (["{at: 1, expect: 'ALT > FOO'}"], "{file}:5:5: the gateway has no key FOO"),
+        (
+            ["{at: 1, expect: {alert: oil-pressure, is: cleared}}"],
+            "{file}:5:5: the gateway has no connection with the module fixgw.plugins.alerts: see `fixgw plugins",
+        ),
         (["{at: 1, instrument: eis, fault: drop}"], "{file}: it expects nothing"),
         (
             ["{when: 'OILP1 < 5', expect: OILP1}"],
@@ -446,6 +451,15 @@ def test_a_gateway_elsewhere_that_goes_fails_what_is_left(bench: Bench, cli: Cli
     assert code == 1
     assert re.search(rf"the gateway at 127.0.0.1 port {bench.port} has gone at \d", out)
     assert f"it never began: the gateway at 127.0.0.1 port {bench.port} has gone" in out
+
+
+def test_alerts_are_expected_only_of_a_gateway_that_judges_them(
+    bench: Bench, cli: Cli, written: Callable[..., str]
+) -> None:
+    file = written("{at: 0, expect: {alert: oil}}")
+    for words in (("--live",), ("--gateway", f"127.0.0.1:{bench.port}")):
+        code, _, err = cli("bench", "run", file, *words)
+        assert (code, err) == (2, f"fixgw: {file}: {file}:5:5: {ABSENT}\n")
 
 
 def test_a_gateway_elsewhere_has_nothing_of_an_aircraft_without_instruments(
