@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,8 +67,32 @@ def run(args: argparse.Namespace) -> int:
         return complain(f"cannot make {directory}: {error.strerror}")
     if not args.no_record and find_spec("mcap") is None:
         return complain(f"{MissingLibrary('mcap', 'record')}; or leave the record out with --no-record")
-    with stop_on_signal() as over:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(_alone_in(directory))
+        except BlockingIOError:
+            return complain(f"{directory} is in use by another `fixgw sim all`: stop that, or give another --dir")
+        except OSError as error:
+            return complain(f"{directory}: {error.strerror}")
+        over = stack.enter_context(stop_on_signal())
         return _fly(args, scenario, directory, names, over)
+
+
+@contextmanager
+def _alone_in(directory: Path) -> Iterator[None]:
+    """Keep others out of `directory`. The lock ends with the process, and leaves no file. Raises BlockingIOError if
+    somebody is in there, and OSError."""
+    fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(fd)
 
 
 def _fly(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import closing
@@ -108,6 +111,34 @@ def test_what_there_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert [path.name for path in tmp_path.iterdir()] == ["gps"]  # no port is left
     assert main(["sim", "all", "--dir", str(tmp_path), "--host", "300.1.1.1", "xplane"]) != 0
     assert "--host: '300.1.1.1' is not an address" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_directory_in_use_is_refused_until_its_user_has_died(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flight = ["sim", "all", "--dir", str(tmp_path), "--no-record", "eis"]
+    with subprocess.Popen([sys.executable, "-m", "fixgw", *flight], stdout=subprocess.PIPE, text=True) as first:
+        try:
+            assert first.stdout is not None
+            assert any("Press Ctrl-C" in line for line in first.stdout)
+            port = (tmp_path / "eis").readlink()
+            assert main([*flight, "--duration", "0.1"]) != 0
+            said = f"fixgw: {tmp_path} is in use by another `fixgw sim all`: stop that, or give another --dir\n"
+            assert capsys.readouterr().err == said
+            assert (tmp_path / "eis").readlink() == port
+        finally:
+            first.kill()
+    assert main([*flight, "--duration", "0.1"]) == 0
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_file_system_without_locks_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert main(["sim", "all", "--dir", str(tmp_path), "--no-record", "--duration", "0.1", "eis"]) == 0
 
 
 @pytest.mark.slow
