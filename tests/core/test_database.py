@@ -104,6 +104,9 @@ def test_flags_show_in_every_form(ias: Item) -> None:
     assert reading.flag_text == "10011"
     assert reading.as_tuple() == (1.0, True, False, False, True, True)
     assert type(reading.as_tuple()) is tuple
+    ias.write(1.0, flags=ANNUNCIATE | BAD | FAIL | SECFAIL)
+    assert ias.flag(OLD, OLD).flag_text == "11111"
+    assert ias.reading.as_tuple() == (1.0, True, True, True, True, True)
     assert (reading.annunciate, reading.old, reading.bad, reading.fail, reading.secfail) == reading.as_tuple()[1:]
 
 

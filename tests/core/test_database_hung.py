@@ -168,6 +168,8 @@ def test_one_writer_waits_once_and_the_others_never(
     db.write("BARO", 30.2)
     until(lambda: reported and told == [30.2])
     assert [h.callback for h in reported] == [hanger]
+    assert reported[0].frames[-1].f_code is Hanger.__call__.__code__
+    assert reported[0].frames[0].f_code is threading.Condition.wait.__code__, "the innermost first"
     assert "Hanger does not return after a change of BARO" in caplog.text
     db.write("BARO", 30.3)
     assert told == [30.2, 30.3]

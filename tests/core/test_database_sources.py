@@ -552,6 +552,7 @@ def test_memory_is_bounded_for_many_sources(bench: Bench, key: str) -> None:
     assert "canfix/499" in bench.said(item)
     assert len(item._rank_of) <= 4 * MAX_SOURCES
     assert len(item._since) <= 4 * MAX_SOURCES + 1
+    assert item.write(7, "canfix/499").value == 7.0
     if item.ranked:
         assert item.reading.source == "gps1"
 
@@ -688,12 +689,34 @@ def test_one_that_has_to_wait_holds_up_no_other(bench: Bench) -> None:
     assert item.reading.source == "a"
 
 
-def test_the_next_in_rank_takes_over_and_not_the_last_that_wrote(bench: Bench, lat: Item) -> None:
+def test_many_nodes_do_not_shorten_the_hold_time_of_another_source(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2)
-    bench.clock.now += 0.1
-    all_write(lat, canfix=3)
+    lat.fail("no antenna", "gps1")
+    lat.write(1, "gps1", 0)
+    for n in range(50):
+        all_write(lat, **{f"canfix/{n}": 3, f"canfix/{50 + n}": 3, f"canfix/{100 + n}": 3}, gps1=1, gps2=2)
+    assert lat.reading.source == "gps2"
+    bench.keep_up(2.9, gps1=1, gps2=2)
+    assert lat.reading.source == "gps2"
+    bench.keep_up(0.2, gps1=1, gps2=2)
+    assert lat.reading.source == "gps1"
+
+
+@pytest.mark.parametrize("order", [("gps2", "canfix"), ("canfix", "gps2")])
+def test_the_next_in_rank_takes_over_whichever_wrote_last(bench: Bench, lat: Item, order: tuple[str, str]) -> None:
+    for source in ("gps1", *order):
+        lat.write(1, source)
+        bench.clock.now += 0.1
     lat.fail("no antenna", "gps1")
     assert lat.reading.source == "gps2"
+
+
+def test_of_those_with_the_same_rank_the_one_that_wrote_last_takes_over(bench: Bench, lat: Item) -> None:
+    for source in ("gps1", "canfix/1", "canfix/2", "canfix/1"):
+        lat.write(1, source)
+        bench.clock.now += 0.1
+    lat.fail("no antenna", "gps1")
+    assert lat.reading.source == "canfix/1"
 
 
 @pytest.mark.parametrize("tolerance", [1000, 0])
@@ -733,7 +756,7 @@ def test_a_write_that_changes_only_the_value_costs_no_ranking(monkeypatch: pytes
 
 
 def test_what_never_ages_becomes_old_when_its_source_has_ended() -> None:
-    keys = ("BARO", "IAS", "POWER", "MODE", "DOOR", "HATCH", "GEAR")
+    keys = ("BARO", "IAS", "SMOKE", "POWER", "MODE", "DOOR", "HATCH", "GEAR")
     ranked = {"GEAR": ("gpio", "canfix")}
     db = Database(
         (
@@ -746,9 +769,11 @@ def test_what_never_ages_becomes_old_when_its_source_has_ended() -> None:
         db.write(key, 1.0, {"MODE": "gpio/7", "DOOR": "gpiox"}.get(key, "gpio"))
     db.write("HATCH", 1.0, "other")
     db.write("GEAR", 0.0, "canfix")
+    db.item("SMOKE").fail("unplugged", "gpio")
     db.disown("gpio", "gpio has failed")
     assert {key for key in keys if db.read(key).old} == {"POWER", "MODE"}
     assert db.read("POWER").reason(OLD) == "gpio has failed"
+    assert dict(db.read("SMOKE").reasons) == {FAIL: "unplugged"}
     assert (db.read("GEAR").value, db.read("GEAR").source) == (0.0, "canfix")
     db.write("POWER", 0.0, "gpio")
     assert db.read("POWER").good

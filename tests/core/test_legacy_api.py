@@ -291,13 +291,13 @@ def test_old_plugins_can_write_in_their_old_ways(kind: Any, written: Any, stored
 @pytest.mark.parametrize(
     ("kind", "written"),
     [
-        *[("float", True), ("int", True), ("int", "1_0"), ("float", None), ("bool", "maybe")],
+        *[("float", True), ("int", True), ("int", "1_0"), ("int", "x"), ("float", None), ("bool", "maybe")],
         *[("bool", float("nan")), ("bool", float("inf")), ("bool", float("-inf"))],
     ],
 )
 def test_meaningless_values_are_refused_as_before(kind: Any, written: Any) -> None:
     db = Database([Definition(key="K", type=kind)])
-    with pytest.raises(BadValue):
+    with pytest.raises(BadValue, match=rf"{written!r} is not"):
         fixgw.database.write("K", written, db=db)
 
 

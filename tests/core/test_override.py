@@ -44,7 +44,7 @@ def test_it_is_published_at_once_and_the_source_writes_on(oil: Item, heard: list
     for value in (61.0, 62.0):
         oil.write(value, "eis")
     assert [(r.value, r.flag_text, r.source) for r in heard] == [(12.0, "00100", WHO)]
-    assert heard[0].reason(BAD) == "a try-out"
+    assert dict(heard[0].reasons) == {BAD: "a try-out"}
     assert oil.said.value == 62.0
     oil.end_override()
     assert [(r.value, r.flag_text, r.source) for r in heard[1:]] == [(62.0, "00000", "eis")]
@@ -66,6 +66,18 @@ def test_it_ends_by_itself_and_does_not_age_before(oil: Item, db: Database, hear
     assert (oil.reading.value, oil.reading.source) == (60.0, "eis")
     assert db.overridden() == {}
     assert oil.write(61.0, "eis") is oil.said is oil.reading
+
+
+def test_it_stays_fresh_on_a_ranked_item_whose_sources_write_on(db: Database, clock: Clock) -> None:
+    ias = db.item("IAS")
+    ias.override(100, 0, WHO, "", 5.0)
+    for tenth in range(40):
+        if tenth % 9 == 0:
+            for source in ("adc", "efis"):
+                ias.write(90, source)
+        clock.now += 0.1
+        db.age()
+        assert (ias.reading.value, ias.reading.good) == (100.0, True)
 
 
 def test_a_value_that_never_ages_returns_in_time_too(db: Database, clock: Clock) -> None:

@@ -232,6 +232,7 @@ def test_it_has_only_the_flags_that_it_speaks_of(make: Make) -> None:
     reading = item.report(30.10, "can/1", FAIL | OLD, "unplugged", FAIL | OLD)
     assert reading is not None
     assert dict(reading.reasons) == {BAD: "no node", FAIL: "unplugged"}
+    assert item.writes == 2
 
 
 def test_others_are_simply_written(make: Make) -> None:

@@ -23,11 +23,12 @@ def test_an_explained_line_is_still_in_its_function(row: Explanation) -> None:
 
 
 def source_of(file: str, function: str) -> str:
+    """The function's source; of a property, that of all its functions."""
     text = (CLONE / file).read_text(encoding="utf-8")
-    node: ast.AST = ast.parse(text)
+    nodes: list[ast.AST] = [ast.parse(text)]
     for name in function.split(".") if function else ():
-        node = next(child for child in ast.walk(node) if getattr(child, "name", None) == name)
-    return ast.get_source_segment(text, node) or text
+        nodes = [child for node in nodes for child in ast.walk(node) if getattr(child, "name", None) == name]
+    return "\n".join(ast.get_source_segment(text, node) or text for node in nodes)
 
 
 def test_each_module_has_tests_in_its_room() -> None:
