@@ -205,6 +205,7 @@ class Output:
         self._mine_at = NEVER  # when it was sent
         self._sent_at = float("-inf")  # when the last message was sent, and its value
         self._sent_value: bytes | None = None
+        self._told: deque[tuple[float, bytes | None]] = deque(maxlen=16)  # when values were sent, and which
         self._insisted = 0
         #: When another node's value won over ours, the message that ours was sent in, and ours.
         self._overruled: tuple[float, cf.Frame | None, Reading] | None = None
@@ -382,7 +383,7 @@ class Output:
         also wins if it has not been sent yet, or if the owner has not confirmed it, up to INSISTENCE times. What the
         owner says within CROSSING_S may have crossed ours, which is sent again only after that: the owner may take it
         meanwhile, and somebody may then turn its knob, which a second message would turn back. An owner that says what
-        it has not said before has not missed ours: somebody has turned its knob.
+        it has not said before, nor been told just now, has not missed ours: somebody has turned its knob.
         """
         is_set = source.endswith(SET)
         with self._lock:
@@ -398,7 +399,8 @@ class Output:
                 return False
             ours = self._bytes(mine.value)
             by_owner = not self.entry.owner and not is_set
-            turned = before is not None and theirs != before
+            echoes = any(value == theirs and now - at < CROSSING_S for at, value in self._told)
+            turned = before is not None and theirs != before and not echoes
             if by_owner and (turned or theirs == ours) and self._mine_at != NEVER:
                 self._owed_at = NEVER  # no second message
             if theirs == ours:
@@ -534,7 +536,9 @@ class Output:
             self._last, self._sent = content, frame
             self._mine_at = self._sent_at = now
             first = readings[0]
-            self._sent_value = self._bytes(first.value) if self.setting and first is not None else None
+            if self.setting and first is not None:
+                self._sent_value = self._bytes(first.value)
+                self._told.append((now, self._sent_value))
         else:
             self._all.counts["held back by the bus"] += 1
             self._last = None

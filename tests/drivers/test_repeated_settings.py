@@ -334,6 +334,21 @@ def test_a_node_that_missed_a_setting_is_told_once_more(repeats: bool) -> None:
         assert bench.told - told == 2, f"seed {seed}"
 
 
+def test_a_node_that_missed_the_last_of_two_quick_settings_is_told_once_more() -> None:
+    """That it says the first of them is no turn of its knob."""
+    for seed in range(6):
+        bench = Bench(seed, *PAIR)
+        bench.run(1.5)
+        bench.gateways[0].set(30.10)
+        bench.run(0.06)
+        bench.misses, told = 1, bench.told
+        bench.gateways[0].set(30.20)
+        bench.run(bench.period + 0.5)
+        assert bench.agrees(30.20), f"seed {seed}: {bench.values} {bench.setting}"
+        bench.run(HEARSAY_S)
+        assert bench.told - told == 2, f"seed {seed}"
+
+
 @ALL
 def test_a_node_that_cannot_be_set_is_believed_in_the_end(maps: list[str], links: list[tuple[int, int]]) -> None:
     """The altitude that it sends is based on its own setting: another one beside it would be a lie."""
