@@ -277,6 +277,10 @@ def test_the_range_includes_its_ends(ias: Item, value: Any) -> None:
     assert not ias.write(value).flags
 
 
+def test_a_range_may_be_a_single_value() -> None:
+    assert Database([Definition(key="K", min=5, max=5)]).write("K", 5.0).good  # type: ignore[union-attr]
+
+
 def test_an_empty_range_and_an_unfit_initial_value_are_errors(db: Database) -> None:
     with pytest.raises(ValueError, match="range 5 to 1 is empty"):
         db.define(Definition(key="X", min=5, max=1))
@@ -528,10 +532,27 @@ def test_statistics_are_counted(db: Database, ias: Item, clock: Clock) -> None:
         ias.write("x")
     clock.now += 3
     db.age()
+    assert db.statistics() == {
+        "items": 7,
+        "never written": 5,
+        "old": 1,
+        "bad": 1,
+        "failed": 1,
+        "writes": 3,
+        "refused values": 1,
+        "callback errors": 0,
+        "hung subscribers": 0,
+        "ageing errors": 0,
+        "source changes": {},
+        "conflicts": {},
+    }
+    ias.write(1.0, "adc")
+    ias.write(2.0, "efis")
+    db.subscribe("WIDE", raising(ValueError()))
+    db.write("WIDE", 1.0)
     facts = db.statistics()
-    assert (facts["items"], facts["never written"], facts["old"], facts["bad"], facts["failed"]) == (7, 5, 1, 1, 1)
-    assert (facts["writes"], facts["refused values"], facts["callback errors"]) == (3, 1, 0)
-    assert facts["conflicts"] == {}
+    assert facts["conflicts"] == {"IAS": "adc and efis (1 times)"}
+    assert (facts["callback errors"], facts["failed"]) == (1, 0)
 
 
 # -- explain -----------------------------------------------------------------------------------------------------------

@@ -194,12 +194,15 @@ def test_an_overdue_source_gives_way_before_it_is_aged(db: Database, clock: Cloc
     assert lat.reading.source == "gps2", "it must be good for the hold time first"
 
 
-def test_an_overdue_source_gives_way_to_a_backup_that_has_long_been_good(db: Database, clock: Clock) -> None:
+@pytest.mark.parametrize("late", [0.0, 0.2])
+def test_an_overdue_source_gives_way_to_a_backup_that_has_long_been_good(
+    db: Database, clock: Clock, late: float
+) -> None:
     lat = db.item("LAT")
     lat.write(48.0, "gps1")
-    clock.now += 0.9
+    clock.now += 0.75
     lat.write(49.0, "gps2")
-    clock.now += 0.2  # gps1 is overdue, but not yet aged
+    clock.now += 0.25 + late  # gps1 is overdue, but not yet aged
     lat.write(49.1, "gps2")
     assert (lat.reading.value, lat.reading.source, lat.reading.flags) == (49.1, "gps2", SECFAIL)
 

@@ -689,6 +689,20 @@ def test_one_that_has_to_wait_holds_up_no_other(bench: Bench) -> None:
     assert item.reading.source == "a"
 
 
+def test_one_of_the_same_rank_holds_up_no_better_one(bench: Bench) -> None:
+    item = bench.db.define(Definition(key="FUELQ", sources=("a", "c")))
+    for source in ("a", "c/2"):
+        item.write(1, source)
+    item.fail("no probe", "a")
+    item.write(1, "a", 0)
+    bench.clock.now += 1.0
+    for source in ("c/1", "a"):
+        item.write(1, source)
+    assert item.reading.source == "c/1"
+    bench.later(2.0)
+    assert item.reading.source == "a"
+
+
 def test_many_nodes_do_not_shorten_the_hold_time_of_another_source(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2)
     lat.fail("no antenna", "gps1")

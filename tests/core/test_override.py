@@ -179,6 +179,13 @@ def test_it_lasts_up_to_an_hour(oil: Item, seconds: float) -> None:
     assert oil.overridden == (oil.reading, seconds)
 
 
+def test_no_time_is_left_when_it_is_over(oil: Item, clock: Clock) -> None:
+    oil.override(12, 0, WHO, "", 1.0)
+    clock.now += 1.5  # nobody has looked yet
+    assert oil.overridden is not None
+    assert oil.overridden[1] == 0.0
+
+
 def test_explain_shows_the_sources_beside_it(oil: Item) -> None:
     oil.override(12, 0, WHO, "", 60.0)
     facts = oil.explain()
