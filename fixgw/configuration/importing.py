@@ -18,7 +18,7 @@ from typing import Any
 from fixgw import configuration, loader, state
 from fixgw.configuration import COMMON, Configuration, Connection, incumbent, options
 from fixgw.configuration.items import format_initial
-from fixgw.configuration.reader import MAX_BYTES, Positions, Reader
+from fixgw.configuration.reader import MAX_BYTES, Positions, Reader, described
 from fixgw.configuration.tree import MANIFEST
 from fixgw.configuration.writer import block, flow
 from fixgw.errors import Advice, BadModule, ConfigurationError, FixgwError, Problem, counted, printable
@@ -125,7 +125,7 @@ class _Import:
         lines += self._code()
         lines += ["", "connections:" if self.content.get("connections") else "connections: {}"]
         for name, value in (self.content.get("connections") or {}).items():
-            lines += self._connection(str(name), value)
+            lines += self._connection(name, value)
         if logging := self.content.get("logging"):
             lines += ["", "logging:", *block(self._moved(logging, copy=False), "  ")]
         self.written[configuration.NAME] = ("\n".join(lines) + "\n").encode()
@@ -195,11 +195,12 @@ class _Import:
 
     def _database(self) -> Iterator[str]:
         overlay = self.content.get("database overlay")
+        if isinstance(overlay, str):
+            overlay = self._overlay(overlay)
+        elif isinstance(overlay, list) and all(isinstance(name, str) for name in overlay):
+            overlay = [self._overlay(name) for name in overlay]
         if overlay:
-            documents = [overlay] if isinstance(overlay, (str, dict)) else overlay
-            entries = [self._document(d) if isinstance(d, str) else d for d in documents]
-            whole = entries[0] if len(entries) == 1 else [e for d in entries for e in _entries(d)]
-            yield f"database overlay: {flow(whole)}"
+            yield f"database overlay: {flow(overlay)}"
         name = self.content.get("database file")
         if not isinstance(name, str):
             return
@@ -232,6 +233,14 @@ class _Import:
                 "before anything writes them, and never bad"
             )
         yield "database file: database.yaml"
+
+    def _overlay(self, name: str) -> str:
+        """Copy a file with changes to the definition, and what it includes, into the new tree. Return its new name."""
+        if not name or name.startswith("{PACKAGE}"):
+            return name
+        target = self._free("overlay.yaml")
+        self.written[target] = ("\n".join(block(self._document(name), "")) + "\n").encode()
+        return target
 
     def _document(self, name: str) -> Any:
         return self.plain.read(self.plain.locate(name))[0]
@@ -290,11 +299,15 @@ class _Import:
 
     # -- connections ---------------------------------------------------------------------------------------------------
 
-    def _connection(self, name: str, value: Any) -> Iterator[str]:
+    def _connection(self, name: Any, value: Any) -> Iterator[str]:
         loaded = next((c for c in self.old.connections if c.name == name), None)
         yield ""
-        if not isinstance(value, dict) or not value:
+        if value is None or value == {}:
             yield from self._left_out(name, value, "it is empty")
+        elif not isinstance(name, str):
+            yield from self._left_out(name, value, f"the name of a connection must be text, not {described(name)}")
+        elif not isinstance(value, dict):
+            yield from self._left_out(name, value, f"expected a mapping, got {described(value)}")
         elif loaded is not None:
             yield from self._loaded(loaded, value)
         elif name in self.old.refused:
@@ -333,8 +346,8 @@ class _Import:
         notes = [a.message for a in case.advice] if case else []
         yield from _entry(name, False, ours, value, case.options if case else own, notes)
 
-    def _left_out(self, name: str, value: Any, *why: str) -> Iterator[str]:
-        self.report.dropped += [f"{name}: {reason}" for reason in why]
+    def _left_out(self, name: Any, value: Any, *why: str) -> Iterator[str]:
+        self.report.dropped += [f"{flow(name)}: {reason}" for reason in why]
         yield from (f"  # {printable(reason)}" for reason in why)
         for line in block({name: value}, "  "):
             yield f"  # {line[2:]}"

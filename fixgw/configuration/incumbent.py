@@ -180,7 +180,8 @@ def _rdac(case: Case) -> None:
         channel = _rdac_channel(name, entry)
         if channel is None:
             remedy = "name the channel and its key, as in `thermocouple_1: {key: EGT11}` under `channels`"
-            case.refuse("rdac", f"{name}: {described(entry)} is not understood: {remedy}")
+            what = f"{name}: {described(entry)}" if name else described(entry)
+            case.refuse("rdac", f"{what} is not understood: {remedy}")
         else:
             channels[channel[0]] = channel[1]
     if channels:

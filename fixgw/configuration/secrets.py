@@ -100,7 +100,7 @@ def _mask_setting(line: str) -> tuple[str, set[str]]:
     """Mask the rest of the line behind the first name of a secret in it."""
     at = 0
     while match := _SETTING.search(line, at):
-        if is_secret(match[1].strip()) or is_secret(match[1].split()[-1]):
+        if is_secret(match[1].strip()):
             secret = match[3].strip().strip("\"'")
             return line[: match.start(3)] + MASK, {secret}
         at = match.start(3)

@@ -145,6 +145,7 @@ def test_the_packaged_configurations_have_no_problems(name: str) -> None:
 
 def test_the_packaged_values_are_those_of_the_packaged_configuration() -> None:
     loaded = configuration.load(configuration.packaged() / "default.yaml")
+    configuration.packaged_values.cache_clear()
     assert configuration.packaged_values() == dict(loaded.initial)
     assert loaded.initial
 
@@ -280,6 +281,7 @@ def test_more_than_half_of_the_packaged_values_must_be_lost_to_be_pointed_out(
 def test_a_definition_with_many_of_our_settings_and_no_mark_is_the_incumbents(
     tree: Tree, count: int, marked: int
 ) -> None:
+    configuration._packaged_settings.cache_clear()
     packaged = configuration.load(configuration.packaged() / "default.yaml").definitions
     ours = [d for d in packaged if d.setting and not d.tolerance][:count]
     entries = [{"key": d.key, "type": d.type} for d in ours]

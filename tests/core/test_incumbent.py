@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from fixgw import configuration
 from fixgw.cli import main
 from fixgw.configuration import Configuration, importing, incumbent
 from fixgw.drivers.mgl_rdac.protocol import CHANNELS
-from fixgw.errors import Advice, ConfigurationError, FixgwError
+from fixgw.errors import Advice, ConfigurationError, FixgwError, Problem
 from fixgw.gateway import Gateway
 
 pytestmark = pytest.mark.slow
@@ -401,6 +402,294 @@ def test_an_option_that_cannot_be_translated_is_a_problem_with_the_reason(
     assert translated(name, options).problems[0].message.startswith(reason)
 
 
+HOST = "`host` is not given: it defaults to 127.0.0.1 here, to every interface in the incumbent"
+VOLTS = "the inputs are read in volts, `channels: [{key: "
+NO_PULSE = "the computer shuts down in order, but no pulse cuts the power unless you set `off_pin: 26`"
+LEFT_OUT = "outputs: the gateways under `clients` are left out, because `outputs` lists no keys to write to them"
+CURVE = {"linear": {"factor": 1.0}}
+KEYS = {"AIRPRESS": "P", "PALT": None, "ALT": None, "VS": None}
+GROUPS = dict.fromkeys(("airspeed", "groundspeed", "gps", "ahrs", "accel", "pressure"), True)
+
+
+@pytest.mark.parametrize(
+    ("name", "theirs", "ours", "advice"),
+    [
+        ("canfix", {"revision": 3}, {"firmware": 3}, ["revision: read as `firmware`"]),
+        ("canfix", {}, {}, []),
+        ("netfix", {"host": "h", "timeout": 1}, {"host": "h"}, ["timeout: has no effect: reads do not wait here"]),
+        ("netfix", {"type": "client", "timeout": 1}, {"type": "client"}, ["timeout: has no effect"]),
+        ("netfix", {"buffer_size": 1}, {}, ["buffer_size: has no effect: the size of a read", HOST]),
+        ("netfix", {"clients": 5}, {"clients": 5}, []),
+        (
+            "netfix",
+            {"clients": [{"host": "a"}], "outputs": ["IAS"]},
+            {},
+            ["outputs: a server does not write to other gateways; set `type: both` for that", HOST],
+        ),
+        ("netfix", {"type": "client", "clients": [{"host": "a"}]}, {"type": "client", "outputs": []}, [LEFT_OUT]),
+        ("netfix", {"type": "both", "clients": []}, {"type": "both", "outputs": []}, []),
+        (
+            "netfix",
+            {"outputs": ["A"]},
+            {},
+            ["outputs: left out: keys without `clients: [{host, port}]` go nowhere", HOST],
+        ),
+        ("netfix", {"outputs": []}, {"outputs": []}, []),
+        ("netfix", {"outputs": [{"host": "x"}, "A"]}, {"outputs": [{"host": "x"}, "A"]}, []),
+        (
+            "netfix",
+            {"type": "both", "host": "h", "clients": [{"host": "a"}], "outputs": [{"host": "x"}]},
+            {"type": "both", "host": "h", "outputs": [{"host": "x"}]},
+            [LEFT_OUT],
+        ),
+        (
+            "netfix",
+            {"type": "client", "clients": [{"host": "a", "port": 5}], "outputs": [{"host": "x"}, "IAS"]},
+            {"type": "client", "outputs": [{"host": "x"}, {"host": "a", "port": 5, "send": ["IAS"]}]},
+            ["outputs: the gateways to write to are read as `outputs: [{host: a, port: 5, send: [IAS]}]`"],
+        ),
+        (
+            "mgl_serial",
+            {"port": "p", "keys": {"input1": "A"}, "ch_2": "B", "channel3": "C", "in_4": "D"},
+            {"port": "p", "keys": {"input1": "A", "input2": "B", "input3": "C", "input4": "D"}},
+            [
+                f"{theirs}: read as `keys: {{{ours}}}`"
+                for theirs, ours in (("ch_2", "input2: B"), ("channel3", "input3: C"), ("in_4", "input4: D"))
+            ],
+        ),
+        (
+            "mgl_serial",
+            {"port": "p", "engine_no": 1, "input1": "A"},
+            {"port": "p", "keys": {"input1": "A"}},
+            ["engine_no: has no effect: the engine is part of each key", "input1: read as"],
+        ),
+        (
+            "grand_rapids_eis",
+            {"model": 2004},
+            {"cylinders": 2},
+            ["module", "model: read as `cylinders: 2`; the driver recognises"],
+        ),
+        (
+            "grand_rapids_eis",
+            {"model": "4000"},
+            {"cylinders": 4},
+            ["module", "model: read as `cylinders: 4`; the driver"],
+        ),
+        ("grand_rapids_eis", {"model": "x"}, {}, ["module", "model: has no effect: the driver recognises the model"]),
+        ("grand_rapids_eis", {"model": 4000, "cylinders": 6}, {"cylinders": 6}, ["module", "model: has no effect"]),
+        (
+            "rpi_bmp085",
+            {"pkey": "P"},
+            {"keys": KEYS},
+            [
+                "module",
+                "pkey: read as `keys: {AIRPRESS: P, PALT: null, ALT: null, VS: null}`; without the `null` entries",
+            ],
+        ),
+        ("rpi_bmp085", {"pkey": 5}, {"pkey": 5}, ["module"]),
+        (
+            "rpi_mcp3008",
+            {"vkey1": "A", "vkey8": "B", "clk": 11, "miso": 9, "mosi": 10, "cs": 8},
+            {"channels": [{"key": "A", "input": 0, "curve": CURVE}, {"key": "B", "input": 7, "curve": CURVE}]},
+            [
+                "module",
+                VOLTS + "A, input: 0",
+                *(
+                    f"{name}: has no effect: GPIO{pin} belongs to the hardware bus SPI0"
+                    for name, pin in (("clk", 11), ("miso", 9), ("mosi", 10), ("cs", 8))
+                ),
+            ],
+        ),
+        (
+            "rpi_mcp3008",
+            {"cs": 7, "hardw": False},
+            {"device": 1},
+            ["module", "hardw: has no effect: the converter", "cs: has no effect: GPIO7"],
+        ),
+        (
+            "rpi_button",
+            {"btnkey": "B", "btnpin": 4, "rdelay": 1},
+            {"buttons": [{"pin": 4, "key": "B"}]},
+            [
+                "module",
+                "rdelay: has no effect: contacts are debounced for 0.02 s",
+                "btnkey: read as `buttons: [{pin: 4, key: B}]`; the contact is assumed to go to ground",
+            ],
+        ),
+        ("rpi_button", {"buttons": []}, {"buttons": []}, ["module"]),
+        (
+            "rpi_rotary_encoder",
+            {"pina": 1, "pinb": 2, "rkey": "B", "stcount": 2, "btn": True, "btnkey": "K", "btnpin": 3, "btnincr": 1},
+            {"encoders": [{"a": 1, "b": 2, "key": "B", "steps": 2}]},
+            [
+                "module",
+                "btn: pressing has no effect: a knob cannot change another key",
+                "rkey: read as `encoders: [{a: 1, b: 2",
+            ],
+        ),
+        (
+            "rpi_rotary_encoder",
+            {"pina": 1, "pinb": 2, "rkey": "B", "stcount": 3, "btn": False},
+            {"encoders": [{"a": 1, "b": 2, "key": "B"}]},
+            ["module", "stcount: must be 1, 2 or 4 here (contact changes per detent); 4 is assumed", "rkey: read as"],
+        ),
+        (
+            "X728",
+            {"shutdown_after": 60},
+            {"shutdown": {"after": 3600}},
+            ["module", "shutdown_after: read as `shutdown: {after: 3600}`; minutes converted to seconds", NO_PULSE],
+        ),
+        (
+            "X728",
+            {"shutdown_after": 1.5, "off_pin": 26},
+            {"off_pin": 26, "shutdown": {"after": 90.0}},
+            ["module", "shutdown_after: read as `shutdown: {after: 90.0}`"],
+        ),
+        ("X728", {"shutdown_after": 0}, {}, ["module", "shutdown_after: means never, the default here"]),
+        ("X728", {"shutdown_after": True}, {}, ["module", "shutdown_after: means never"]),
+        ("X728", {}, {}, ["module"]),
+        (
+            "mgl",
+            {"rdac": 3, "node": 1, "device": 2, "mapfile": "m"},
+            {"rdac": 3},
+            [
+                "module",
+                "device: has no effect: an RDAC is recognised by its own number, `rdac`",
+                "node: has no effect",
+                "mapfile: is not read: put its contents under `channels`",
+            ],
+        ),
+        (
+            "mgl",
+            {"rdac": {"get": [{"TC1": "A"}, {"key": "B", "name": "RPM_1"}]}},
+            {"rdac": 1, "channels": {"thermocouple_1": {"key": "A"}, "rpm_1": {"key": "B"}}},
+            ["module", "rdac: read as `rdac: 1` and `channels: {thermocouple_1: {key: A}, rpm_1: {key: B}}`"],
+        ),
+        (
+            "mgl",
+            {"rdac": {"send": {"FUEL_L1": "F"}, "get": None}},
+            {"rdac": 1, "role": "send", "channels": {"fuel_level_1": {"key": "F"}}},
+            ["module", "rdac: read as `rdac: 1` and `channels: {fuel_level_1: {key: F}}`"],
+        ),
+        (
+            "mavlink",
+            {"pascal_offset": 5, "min_airspeed": 1},
+            {"options": {"pascal_offset": 5, "min_airspeed": 1, **GROUPS}},
+            ["pascal_offset: read as `options: {pascal_offset}`", "min_airspeed: read as `options: {min_airspeed}`"],
+        ),
+        (
+            "mavlink",
+            {"pascal_offset": 5, "options": {"gps": False}},
+            {"options": {"pascal_offset": 5, "gps": False}},
+            ["pascal_offset: read as"],
+        ),
+        ("mavlink", {"pascal_offset": 5, "options": 3}, {"pascal_offset": 5, "options": 3}, []),
+        (
+            "data_playback",
+            {"loop": False, "frequency": 1},
+            {"loop": False},
+            [
+                "module fixgw.plugins.data_playback: fixgw.plugins.replay replaces it; it plays for ever",
+                "frequency: has no effect: the recording says how far apart",
+            ],
+        ),
+        ("data_playback", {}, {"loop": True}, ["module"]),
+        (
+            "dynon",
+            {},
+            {},
+            ["module fixgw.plugins.dynon: fixgw.drivers.dynon_d10 replaces it; SkyView displays have their own"],
+        ),
+        (
+            "rpi_bno055",
+            {},
+            {},
+            ["module fixgw.plugins.rpi_bno055: fixgw.drivers.i2c_bno055 replaces it; check the axes: `forward`"],
+        ),
+    ],
+)
+def test_a_translation_says_what_has_another_meaning(
+    name: str, theirs: dict[str, Any], ours: dict[str, Any], advice: list[str]
+) -> None:
+    case = translated(name, theirs)
+    assert (case.options, case.problems) == (ours, [])
+    assert len(case.advice) == len(advice), case.advice
+    for found, words in zip(case.advice, advice, strict=True):
+        assert found.message.startswith(words)
+
+
+def test_what_is_said_of_an_option_has_its_position_under_any_name(tmp_path: Path) -> None:
+    main = tmp_path / "default.yaml"
+    main.write_text(
+        "connections:\n  a:\n    module: fixgw.plugins.X728\n    shutdown_after: 5\n    off_pin: 99\n"
+        "  b:\n    module: fixgw.plugins.mgl\n    rdac:\n      get: {TC1: NONE}\n"
+        "  c:\n    module: fixgw.plugins.rpi_bmp085\n    tkey: 5\n    include: gone.yaml\n"
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.load(main)
+    assert [(p.line, p.column, p.message.partition(":")[0]) for p in caught.value.problems] == [
+        (5, 14, "off_pin"),
+        (6, 3, "channels.thermocouple_1.key"),
+        (12, 11, "temperature"),
+        (13, 14, f"cannot read {tmp_path}/gone.yaml"),
+    ]
+    assert [(a.line, a.column) for a in caught.value.advice] == [(3, 13), (4, 5), (7, 13), (8, 5), (11, 13), (12, 5)]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        (
+            "rpi_mcp3008",
+            dict.fromkeys(("clk", "miso", "mosi", "cs"), 1),
+            [
+                "clk: GPIO1 is not supported: wire the converter to SPI0, here SCLK, GPIO11",
+                "miso: GPIO1 is not supported: wire the converter to SPI0, here MISO, GPIO9",
+                "mosi: GPIO1 is not supported: wire the converter to SPI0, here MOSI, GPIO10",
+                "cs: GPIO1 is not supported: wire the converter to SPI0, here CE0, GPIO8",
+            ],
+        ),
+        ("mgl_serial", {"port": "p", "engine_no": 1, "odd": 1}, ["state what each input measures"]),
+        ("mgl_serial", {"port": "p", "baud": 9600}, ["state what each input measures"]),
+        ("mgl_serial", {"port": "p", "odd": 1}, []),
+        ("mgl_serial", {"port": "p", "input5": "A", "input1": 5}, []),
+        ("rpi_button", {"btnpin": 4}, ["both `btnkey` and `btnpin` are required"]),
+        (
+            "mgl",
+            {"rdac": {"get": ["x", {"TC1": "A"}, {"TC2": ["B"]}]}},
+            ["rdac: text 'x' is not understood: name the channel", "rdac: TC2: a list of 1 is not understood"],
+        ),
+        (
+            "mgl",
+            {"rdac": {"get": {"OILT": {"key": "K", "calibration": [[0, 1], [2]]}}}},
+            ["rdac: OILT: a mapping is not understood"],
+        ),
+        ("mgl", {"rdac": {"get": {"OILT": {"key": "K", "more": "L"}}}}, ["rdac: OILT: a mapping is not understood"]),
+        (
+            "netfix",
+            {"type": "both", "clients": [{"port": 1}, {"host": "a"}], "outputs": ["A"]},
+            ["clients: expected a list of {host, port}, or the number"],
+        ),
+        ("X728", {"shutdown_after": [5]}, ["shutdown_after: expected minutes, got a list of 1"]),
+    ],
+)
+def test_each_option_that_cannot_be_translated_is_reported(
+    name: str, options: dict[str, Any], expected: list[str]
+) -> None:
+    found = translated(name, options).problems
+    assert len(found) == len(expected), found
+    assert all(p.message.startswith(words) for p, words in zip(found, expected, strict=True))
+
+
+def test_only_the_incumbents_names_are_translated() -> None:
+    nowhere = configuration.reader.Positions("f", 1, 1)
+    assert incumbent.known("X728") is incumbent.known("mine.X728") is None
+    assert incumbent.absent("rais") == incumbent.absent("fixgw.plugins.netfix") == ""
+    assert incumbent.absent("fixgw.plugins.gui").startswith("left out")
+    case = incumbent.translate("mine.canfix", "fixgw.drivers.canfix", {"revision": 3}, nowhere)
+    assert (case.options, case.advice, case.problems) == ({"revision": 3}, [], [])
+
+
 @pytest.mark.parametrize("rubbish", [None, "text", 5, [], [1], {"a": 1}, [[1, 2]], {"get": 3}, True])
 @pytest.mark.parametrize("name", incumbent.MODULES)
 def test_no_option_makes_a_translation_raise(name: str, rubbish: Any) -> None:
@@ -689,6 +978,317 @@ def test_whom_the_old_one_let_in_is_asked_for(
     options = configuration.load(tmp_path / "open/default.yaml").connections[0].options
     assert options["allow"] == options["write"] == ["127.0.0.0/8", "::1", "10.1.0.0/16", "192.168.7.1/32"]
     assert main(["config", "import", str(stock.directory), "--to", str(tmp_path / "x"), "--allow", "everybody"]) == 2
+
+
+def bring_over(directory: Path, text: str, *networks: str, **files: str) -> tuple[importing.Report, str]:
+    """Import a small tree, of which ``a__b_ini`` is the file a/b.ini. The report, and the new main file without the
+    comment that begins it."""
+    old = directory / "old"
+    for name, content in {"default_yaml": text, **files}.items():
+        path = old / name.replace("__", "/").replace("_", ".")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    report = importing.bring_over(old, directory / "new", networks)
+    first, _, rest = (directory / "new" / "default.yaml").read_text().partition("\n\n")
+    assert first == f"# Imported from {old}, which `fixgw config import` did not change."
+    return report, rest
+
+
+OWN = "variables: {c: 2}\nentries:\n  - {key: BTNc, type: bool}\n  - {key: IAS, aux: [Max]}\n  - {key: BARO}\n"
+
+
+@pytest.mark.parametrize(
+    "overlay",
+    [
+        "more.yaml",
+        "[more.yaml, again.yaml]",
+        "[{key: MINE}]",
+        "{variables: {c: 3}, entries: [{key: MINE}]}",
+        "[{key: MINE}, {key: IAS, max: 200}]",
+    ],
+)
+def test_an_overlay_is_taken_over(tmp_path: Path, overlay: str) -> None:
+    main = f"connections:\ndatabase file: own.yaml\ndatabase overlay: {overlay}\n"
+    files = {"more_yaml": "- {key: MORE}\n- {key: TWICE}\n", "own_yaml": OWN}
+    files["again_yaml"] = "variables: {c: 4}\nentries: [{key: AGAIN}, {key: TWICE, max: 3}]\n"
+    bring_over(tmp_path, main, **files)
+    theirs = configuration.load(tmp_path / "old" / "default.yaml")
+    shutil.rmtree(tmp_path / "old")
+    ours = configuration.load(tmp_path / "new" / "default.yaml")
+    assert [(d.key, d.max, d.type) for d in ours.definitions] == [(d.key, d.max, d.type) for d in theirs.definitions]
+    assert "MINE" in overlay or {"MORE", "TWICE"} <= {d.key for d in ours.definitions}
+
+
+def test_settings_that_the_incumbent_cannot_mark_are_marked(tmp_path: Path) -> None:
+    more = "  a: {module: fixgw.plugins.db_persister}\n"
+    main = f"database file: own.yaml\ninitialization files: v.ini\nconnections:\n{more}"
+    report, text = bring_over(tmp_path, main, own_yaml=OWN, v_ini="IAS = 5\nBTN2 = True\nBTN1 = maybe\n")
+    assert (tmp_path / "new" / "database.yaml").read_text() == (
+        "variables: {c: 2}\nentries:\n  - {key: BTNc, type: bool, setting: yes}\n  - {key: IAS, aux: [Max]}\n"
+        "  - {key: BARO, setting: yes, keep: yes}\n"
+    )
+    assert (tmp_path / "new" / "initial" / "settings.ini").read_text() == (
+        'BTN1 = "False"\nBTN2 = "True"\nBARO = "0.0"\n'
+    )
+    assert (tmp_path / "new" / "initial" / "v.ini").read_text() == (
+        "IAS = 5\nBTN2 = True\n# BTN1 = maybe  # BTN1: 'maybe' is not True or False\n"
+    )
+    assert text == (
+        "database file: database.yaml\ninitialization files: [initial/settings.ini, initial/v.ini]\n\nconnections:\n\n"
+        "  # module fixgw.plugins.db_persister: left out: fixgw.plugins.recorder replaces it, and takes patterns of "
+        "keys: `keys: [EGT*, TACH1]`\n  # a: {module: fixgw.plugins.db_persister}\n"
+    )
+    assert report.taken == ["4 items, in the same order", "4 initial values"]
+    assert report.translated == [
+        "database entries that now have `setting: yes`: 2. The pilot sets them, so they are good before anything "
+        "writes them, and never bad"
+    ]
+    assert report.dropped[0].startswith("v.ini:3: BTN1: 'maybe' is not")
+    assert [p.name for p in report.files] == ["database.yaml", "settings.ini", "v.ini", "default.yaml"]
+    assert report.problems == []
+
+
+def test_settings_that_are_marked_stay_as_they_are(tmp_path: Path) -> None:
+    own = "entries:\n  - {key: BARO, setting: no}\n  - {key: MINE, setting: yes}\n"
+    report, text = bring_over(tmp_path, "connections:\ndatabase file: own.yaml\n", own_yaml=own)
+    assert (tmp_path / "new" / "database.yaml").read_text() == own
+    assert text == "database file: database.yaml\n\nconnections: {}\n"
+    assert report.translated == []
+
+
+@pytest.mark.parametrize(
+    ("names", "written"),
+    [
+        ("v.ini", "initial/v.ini"),
+        ("[v.ini, a/v.ini, b/v.ini]", "initial/v.ini, initial/v-2.ini, initial/v-3.ini"),
+        ("'{PACKAGE}/initial.ini'", '"{PACKAGE}/initial.ini"'),
+        ("[]", ""),
+        ("", ""),
+    ],
+)
+def test_initial_values_are_taken_over(tmp_path: Path, names: str, written: str) -> None:
+    files = {"v_ini": "IAS = 1\n", "a__v_ini": "IAS = 2\nALT = 2\n", "b__v_ini": "# three\n"}
+    report, text = bring_over(tmp_path, f"initialization files: {names}\nconnections:\n", **files)
+    line = f"initialization files: [{written}]\n"
+    assert text == f"{line}\nconnections: {{}}\n"
+    theirs, ours = (configuration.load(tmp_path / tree / "default.yaml") for tree in ("old", "new"))
+    if names:
+        assert ours.initial == theirs.initial
+    assert report.taken == [f"{len(theirs.initial)} initial value{'s' * (len(theirs.initial) != 1)}"]
+
+
+def test_a_value_beyond_several_ranges_stays(tmp_path: Path) -> None:
+    own = "entries:\n  - {key: A1, max: 5}\n  - {key: A2, max: 6}\n  - {key: B, min: 1}\n"
+    values = "A* = 9\nB= 0\nA1 = 7 # high\n"
+    main = "connections:\ndatabase file: own.yaml\ninitialization files: [v.ini, gone.ini]\n"
+    report, _ = bring_over(tmp_path, main, own_yaml=own, v_ini=values)
+    assert (tmp_path / "new" / "initial" / "v.ini").read_text() == (
+        "A* = 9\nB = 1.0  # B: 0 is outside the range, 1.0 to any; taken as 1.0\n"
+        "A1 = 5.0  # A1: 7 is outside the range, any to 5.0; taken as 5.0\n"
+    )
+    assert report.dropped == [f"{tmp_path}/old/gone.ini: cannot be read"]
+    assert [line.partition(":")[0] for line in report.translated] == ["v.ini", "v.ini"]
+
+
+def test_connections_that_do_not_run_are_taken_over_too(tmp_path: Path) -> None:
+    (tmp_path / "old" / "code" / "__pycache__").mkdir(parents=True)
+    (tmp_path / "old" / "code" / "__pycache__" / "x.pyc").write_text("no")
+    report, text = bring_over(
+        tmp_path,
+        "auto start: no\nplugin path: [code, /opt/fixgw, .]\nconnections:\n"
+        "  off: {load: no, module: fixgw.plugins.gui}\n  number: 5\n"
+        "  x728: {load: no, module: fixgw.plugins.X728, shutdown_after: 5, source: s, on_failure: }\n"
+        "  ours: {load: no, module: fixgw.drivers.nmea0183, port: p}\n"
+        "  plain: {load: no, module: fixgw.drivers.canfix}\n"
+        "  theirs: {load: no, module: some.other, a: '{CONFIG}/code', b: [1, {c: x}]}\n"
+        "  gone: {load: no, module: fixgw.plugins.gui}\n"
+        "  wrong: {load: no, module: fixgw.plugins.rpi_button, btnpin: 5}\n"
+        "  empty:\n"
+        "  bad: {module: fixgw.drivers.nmea0183, prot: p}\n",
+        code__x_py="x = 1\n",
+        mine_py="y = 1\n",
+    )
+    why = "fixgw.plugins.X728: fixgw.drivers.ups_x728 replaces it"
+    assert (
+        text
+        == f"""\
+auto start: no
+plugin path: ["{{CONFIG}}/code", /opt/fixgw]
+
+connections:
+
+  # the name of a connection must be text, not no
+  # no: {{load: no, module: fixgw.plugins.gui}}
+
+  # expected a mapping, got the number 5
+  # number: 5
+
+  x728:
+    # module {why}
+    # shutdown_after: read as `shutdown: {{after: 300}}`; minutes converted to seconds
+    # the computer shuts down in order, but no pulse cuts the power unless you set `off_pin: 26`
+    load: no
+    module: fixgw.drivers.ups_x728
+    source: s
+    shutdown: {{after: 300}}
+
+  ours:
+    load: no
+    module: fixgw.drivers.nmea0183
+    port: p
+
+  plain:
+    load: no
+    module: fixgw.drivers.canfix
+
+  theirs:
+    load: no
+    module: some.other
+    a: "{{CONFIG}}/code"
+    b: [1, {{c: x}}]
+
+  # module fixgw.plugins.gui: left out: `fixgw watch` and `fixgw status` show the gateway in a terminal
+  # gone: {{load: no, module: fixgw.plugins.gui}}
+
+  # both `btnkey` and `btnpin` are required
+  # wrong: {{load: no, module: fixgw.plugins.rpi_button, btnpin: 5}}
+
+  # it is empty
+  # empty: null
+
+  # unknown option 'prot' (did you mean 'port'?)
+  # 'port' is missing
+  # bad: {{module: fixgw.drivers.nmea0183, prot: p}}
+"""
+    )
+    assert report.taken == [
+        *(f"{len(configuration.packaged_values())} initial values",),
+        "mine.py: your own code",
+        "code/x.py: your own code",
+        *("x728: fixgw.drivers.ups_x728, disabled", "ours: fixgw.drivers.nmea0183, disabled"),
+        *("plain: fixgw.drivers.canfix, disabled", "theirs: some.other, disabled"),
+    ]
+    assert [line.partition(":")[0] for line in report.dropped] == [
+        *("no", "number", "gone", "wrong", "empty", "bad", "bad")
+    ]
+    assert not (tmp_path / "new" / "code" / "__pycache__").exists()
+    assert (tmp_path / "new" / "code" / "x.py").read_text() == "x = 1\n"
+
+
+def test_files_and_directories_that_options_name_come_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "MAX_BYTES", 100)
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "in").mkdir(parents=True)
+    (old / "kept_plugin.py").write_text("import plugin\nclass Plugin(plugin.PluginBase):\n    pass\n")
+    (old / "large_plugin.py").write_text("x" * 101)
+    options = ", ".join(f"{name[:3]}: '{{CONFIG}}/{name}'" for name in ("in", "small", "large", "out/log"))
+    report, text = bring_over(
+        tmp_path,
+        f"connections:\n  a: {{module: kept_plugin, {options}, list: ['{{CONFIG}}/small', /etc/x, 5]}}\n",
+        small="x" * 100,
+        large="x" * 101,
+    )
+    assert text.partition("kept_plugin\n")[2].splitlines() == [
+        '    in: "{CONFIG}/in"',
+        '    sma: "{CONFIG}/small"',
+        f"    lar: {old}/large",
+        '    out: "{CONFIG}/out/log"',
+        '    list: ["{CONFIG}/small", /etc/x, 5]',
+    ]
+    assert report.dropped == [f"{old}/large: stays where it is: more than 100 bytes"]
+    assert report.problems == []
+    assert {str(path.relative_to(new)) for path in new.rglob("*")} - {"__pycache__"} == {
+        *("default.yaml", "kept_plugin.py", "small", "in", "out")
+    }
+
+
+def test_a_map_in_use_twice_is_copied_once(tmp_path: Path) -> None:
+    maps = (
+        "mapfile: canfix/map.yaml, channel: can0",
+        "mapfile: canfix/map.yaml, channel: can1",
+        f"mapfile: {tmp_path}/map.yaml",
+    )
+    (tmp_path / "map.yaml").write_text("inputs: []\n")
+    lines = "".join(f"  c{n}: {{module: fixgw.drivers.canfix, {options}}}\n" for n, options in enumerate(maps))
+    own = "inputs:\n  - {canid: 0x183, fixid: IAS}\n"
+    report, text = bring_over(tmp_path, f"connections:\n{lines}", canfix__map_yaml=own, map_yaml="taken: 1\n")
+    assert re.findall("mapfile: (.*)", text) == ["canfix/map.yaml", "canfix/map.yaml", "map.yaml"]
+    assert (tmp_path / "new" / "canfix" / "map.yaml").read_text() == own
+    assert (tmp_path / "new" / "map.yaml").read_text() == "inputs: []\n"
+    assert report.problems == []
+
+
+@pytest.mark.parametrize(
+    ("options", "networks", "expected"),
+    [
+        (
+            "host: 0.0.0.0",
+            (),
+            "here only this computer may, until `allow` and `write` name other networks, such as 10.0.0.0/8 and "
+            "192.168.1.0/24: `fixgw config import --allow 10.0.0.0/8,192.168.1.0/24` writes them",
+        ),
+        ("host: '::'", ("10.0.0.0/8", "fd00::/8"), "here only this computer and 10.0.0.0/8 and fd00::/8 may"),
+        ("host: 0.0.0.0, allow: [10.0.0.0/8]", ("10.0.0.0/8",), ""),
+        ("host: 0.0.0.0, write: [10.0.0.0/8]", ("10.0.0.0/8",), ""),
+        ("host: 127.0.0.1", ("10.0.0.0/8",), ""),
+        ("type: client, outputs: [{host: x, send: [IAS]}]", ("10.0.0.0/8",), ""),
+    ],
+)
+def test_who_may_connect_to_an_imported_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: str, networks: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setattr("fixgw.net.access.own_networks", lambda: ["10.0.0.0/8", "192.168.1.0/24"])
+    report, text = bring_over(tmp_path, f"connections: {{n: {{module: fixgw.plugins.netfix, {options}}}}}", *networks)
+    words = [line.partition("lets everybody connect and write there; ")[2] for line in report.translated]
+    assert words == ([expected] if expected else [])
+    wanted = ", ".join(f'"{n}"' if n[0].isdecimal() or ":" in n else n for n in ("127.0.0.0/8", "::1", *networks))
+    opened = bool(networks and expected)
+    assert (f"allow: [{wanted}]" in text, f"write: [{wanted}]" in text) == (opened, opened)
+
+
+def test_the_report_tells_all(tmp_path: Path) -> None:
+    report = importing.Report(tmp_path / "old", tmp_path / "new")
+    ok = f"OK: {tmp_path}/new/default.yaml; `fixgw check` confirms it"
+    assert list(report.lines()) == [f"from {tmp_path}/old", ok]
+    report.taken += ["a", "a", "b"]
+    report.translated += ["c"]
+    report.dropped += ["d"]
+    report.files += [Path("e")]
+    report.advice += [Advice("f", 1, 2, "g")]
+    lines = [f"from {tmp_path}/old", "taken over:", "  a", "  b", "translated:", "  c", "not taken over:", "  d"]
+    lines += ["written:", "  e"]
+    assert list(report.lines()) == [*lines, "advice:", "  f:1:2: advice: g", ok]
+    report.problems += [Problem("f", 3, 4, "h")]
+    assert list(report.lines()) == [*lines, "remaining problems:", "  f:3:4: h", "advice:", "  f:1:2: advice: g"]
+
+
+def test_the_old_tree_is_looked_for_in_the_incumbents_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, prefix = tmp_path / "makerplane/fixgw/config", tmp_path / "prefix/etc/fixgw"
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for directory in (prefix, home):
+        directory.mkdir(parents=True)
+        (directory / "default.yaml").write_text("connections:\n")
+        assert importing.old_tree({}) == importing.old_tree({"HOME": str(tmp_path)}) == directory
+    assert importing.old_tree({"HOME": "/nowhere"}) == prefix
+    (home / ".packaged.sha256").write_text("")
+    assert importing.old_tree({}) == prefix, "the tree at home is a copy of ours"
+    (prefix / "default.yaml").unlink()
+    assert importing.old_tree({}) is None
+    with pytest.raises(FixgwError, match="no configuration of the incumbent found: name its directory"):
+        importing.bring_over(None, tmp_path / "new")
+
+
+def test_a_main_file_can_be_named_and_must_be_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "mine.yaml").write_text("connections:\n")
+    report = importing.bring_over("~/old/mine.yaml", "~/new")
+    assert (report.source, report.target) == (tmp_path / "old", tmp_path / "new")
+    assert (tmp_path / "new" / "default.yaml").exists()
+    (tmp_path / "old" / "mine.yaml").write_text("- a\n")
+    with pytest.raises(ConfigurationError, match="expected a mapping with connections"):
+        importing.bring_over("~/old/mine.yaml", "~/other")
 
 
 @pytest.mark.parametrize("where", [".", "inside", ".."])

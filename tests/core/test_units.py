@@ -30,6 +30,7 @@ from fixgw.kit.units import (
 
 
 def problems(directory: Path, text: str, definition: str = "") -> list[str]:
+    configuration._packaged_units.cache_clear()
     (directory / "gateway.yaml").write_text(f"connections: {{}}\n{text}")
     if definition:
         (directory / "database.yaml").write_text(definition)
