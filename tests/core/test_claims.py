@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fixgw import configuration
+from fixgw.errors import ConfigurationError
 
 _numbers = itertools.count()
 
@@ -162,3 +163,124 @@ def test_entries_of_a_mapping_are_checked_one_by_one_too(tmp_path: Path) -> None
     first, second = problems(tmp_path, text)
     assert "aux.1.key: expected text" in first
     assert "aux.2.key: the database has no item 'NOSUCH'" in second
+
+
+WIDER = '''"""Another plugin for tests."""
+from fixgw.errors import Advice, Problem
+from fixgw.plugin import Options, PluginBase
+
+class Entry(Options, kw_only=True, frozen=True):
+    name: str
+    part: str = ""
+
+class Settings(Options, kw_only=True, frozen=True):
+    others: tuple[Entry, ...] = ()
+    map: str = ""
+    say: str = ""
+
+class Plugin(PluginBase):
+    Options = Settings
+
+    @classmethod
+    def check(cls, options, db):
+        for number, entry in enumerate(options.others):
+            if entry.name == "odd":
+                yield f"others[{number}].name", "is odd"
+
+    @classmethod
+    def claims(cls, options):
+        for number, entry in enumerate(options.others):
+            if entry.part:
+                yield entry.part, f"others.{number}.part"
+
+    @classmethod
+    def references(cls, options):
+        for number, entry in enumerate(options.others):
+            yield entry.name, f"others[{number}].name"
+
+    @classmethod
+    def carries_votes(cls, options):
+        return options.say == "vote"
+
+    @classmethod
+    def advise(cls, options, db):
+        if options.say == "here":
+            yield Advice("elsewhere", 3, 4, "an advice of its own")
+            yield "", "about all of it"
+        if options.say:
+            yield "say", "mind this"
+'''
+
+
+@pytest.fixture
+def wider(tmp_path: Path) -> Iterator[str]:
+    path = list(sys.path)
+    name = f"claims_test_{next(_numbers)}"
+    (tmp_path / f"{name}.py").write_text(WIDER)
+    yield name
+    sys.path[:] = path
+    sys.modules.pop(name, None)
+
+
+def test_a_connection_that_another_names_must_exist_and_should_be_loaded(tmp_path: Path, wider: str) -> None:
+    others = "{name: b}, {name: idle}, {name: empty}"
+    text = (
+        f"connections:\n  a: {{module: {wider}, others: [{others}]}}\n  b: {{module: {wider}, say: vote}}\n"
+        f"  idle: {{module: {wider}, load: no}}\n  empty:\n"
+    )
+    assert problems(tmp_path, text) == []
+    loaded = configuration.load(tmp_path / "main.yaml")
+    line = text.splitlines()[1]
+    assert [(a.line, a.column, a.message) for a in loaded.advice[:2]] == [
+        (2, line.index("idle") + 1, "others[1].name: idle is not loaded (load: no)"),
+        (2, line.index("empty") + 1, "others[2].name: empty is not loaded (empty)"),
+    ]
+    assert [c.carries_votes for c in loaded.connections] == [False, True]
+    text = text.replace("{name: b}", "{name: 5}, {name: 6}, {name: bb}")
+    assert [p.partition(" ")[2] for p in problems(tmp_path, text)] == [
+        "others[0].name: expected text, got the number 5",
+        "others[1].name: expected text, got the number 6",
+        "others[2].name: no connection 'bb' (did you mean 'b'?)",
+    ], "an entry has the number that it has in the file"
+
+
+def test_advice_of_a_plugin_has_a_position(tmp_path: Path, wider: str) -> None:
+    text = f"connections:\n  a: {{module: {wider}, say: here}}\n  b:\n    module: {wider}\n    say: x\n"
+    assert problems(tmp_path, text) == []
+    assert [str(a).replace(f"{tmp_path}/", "") for a in configuration.load(tmp_path / "main.yaml").advice] == [
+        "main.yaml:2:3: advice: about all of it",
+        f"main.yaml:2:{text.splitlines()[1].index('here') + 1}: advice: say: mind this",
+        "main.yaml:5:10: advice: say: mind this",
+        "elsewhere:3:4: advice: an advice of its own",
+    ]
+    (tmp_path / "main.yaml").write_text(text + "    others: [{name: odd}]\n")
+    with pytest.raises(ConfigurationError) as caught:
+        configuration.load(tmp_path / "main.yaml")
+    assert [p.message for p in caught.value.problems] == [
+        "others[0].name: is odd",
+        "others[0].name: no connection 'odd'",
+    ]
+    assert len(caught.value.advice) == 3, "none about options that are wrong"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "taken"),
+    [
+        ("X", "X", "X"),
+        ("X of a", "X of b", ""),
+        ("X of a", "X of a", "X"),
+        ("X of a", "X", "X"),
+        ("X", "X of a", "X"),
+        ("X of a", "Y of a", ""),
+        ("X", "Y", ""),
+    ],
+)
+def test_a_part_and_the_whole_of_a_resource_exclude_each_other(
+    tmp_path: Path, wider: str, first: str, second: str, taken: str
+) -> None:
+    text = "connections:\n" + "".join(
+        f"  {name}: {{module: {wider}, others: [{{name: a, part: {part}}}]}}\n"
+        for name, part in zip("ab", (first, second), strict=True)
+    )
+    found = [problem.partition(", at")[0].partition(" ")[2] for problem in problems(tmp_path, text)]
+    assert found == ([f"others[0].part: {taken} is already used by connection 'a'"] if taken else [])

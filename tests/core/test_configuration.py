@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -20,9 +21,9 @@ from hypothesis import strategies as st
 from fixgw import configuration, loader
 from fixgw.configuration import Configuration, Connection
 from fixgw.configuration.schema import schema
-from fixgw.configuration.tree import SCHEMA, aircraft, copy_tree, write_schema
+from fixgw.configuration.tree import MANIFEST, SCHEMA, aircraft, copy_tree, write_schema
 from fixgw.errors import Advice, ConfigurationError
-from fixgw.plugin import PluginBase
+from fixgw.plugin import Options, PluginBase
 
 _numbers = itertools.count()
 
@@ -989,6 +990,39 @@ def test_options_by_pattern_are_checked_reach_the_plugin_and_are_in_the_schema(
     }
 
 
+def test_the_schema_knows_plugins_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    class One(Options, kw_only=True, frozen=True):
+        port: int
+
+    class Two(Options, frozen=True):
+        pass
+
+    infos = [
+        loader.PluginInfo("gps", "fixgw.drivers.gps", "A receiver.", One, None),
+        loader.PluginInfo("own", "somewhere.else", "From a package.", Two, None, "package 1.0"),
+        loader.PluginInfo("near", "fixgw.plugins.near", "No options.", None, None),
+    ]
+    monkeypatch.setattr(loader, "available", lambda: infos)
+    described = schema()
+    connection = described["$defs"]["connection"]
+    assert connection["properties"]["module"]["examples"] == [
+        *("fixgw.drivers.gps", "fixgw.plugins.gps", "fixgw.plugins.near", "own", "somewhere.else")
+    ]
+    gps, own = connection["allOf"]
+    assert gps["if"]["properties"]["module"]["enum"] == ["fixgw.drivers.gps", "fixgw.plugins.gps"]
+    assert own["if"]["properties"]["module"]["enum"] == ["somewhere.else", "own"]
+    assert gps["then"]["description"] == "A receiver."
+    assert set(gps["then"]["properties"]) == {*configuration.COMMON, "include", "port"}
+    assert (gps["then"]["required"], own["then"]["required"]) == (["port"], [])
+    assert gps["then"]["additionalProperties"] is False
+    assert "patternProperties" not in gps["then"]
+    assert connection["anyOf"] == [{"required": ["module"]}, {"required": ["include"]}]
+    assert connection["type"] == "object"
+    assert described["title"] == "FIX Gateway configuration"
+    assert described["properties"]["connections"]["additionalProperties"] == {"$ref": "#/$defs/connection"}
+    assert described["required"] == ["connections"]
+
+
 def test_every_reference_in_the_schema_has_a_target() -> None:
     described = schema()
 
@@ -1028,6 +1062,26 @@ def test_the_tree_is_copied_only_once(tmp_path: Path) -> None:
     assert not any(name.endswith(".py") for name in names)
     assert configuration.check(tmp_path / "new" / "dir" / "default.yaml") == []
     assert {action for _, action in copy_tree(tmp_path / "new" / "dir")} == {"the same"}
+
+
+def test_only_data_files_are_copied_and_their_digests_can_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    for name in ("b.yaml", "a/c.ini", ".hidden", ".git/x", "code.py", "code.pyc", "__pycache__/x"):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "b.yaml").symlink_to("nowhere")
+    assert copy_tree("~/copy", source) == [(copy / "a/c.ini", "written"), (copy / "b.yaml", "kept, yours differs")]
+    (copy / "b.yaml").unlink()
+    for action in ("written", "the same"):
+        assert copy_tree("~/copy", source) == [(copy / "a/c.ini", "the same"), (copy / "b.yaml", action)]
+        lines = [f"{hashlib.sha256(name.encode()).hexdigest()}  {name}\n" for name in ("a/c.ini", "b.yaml")]
+        assert (copy / MANIFEST).read_text() == "".join(lines)
+    assert write_schema("~/copy") == (copy / SCHEMA, "written")
 
 
 def test_an_edited_copy_is_kept_and_a_missing_file_restored(tmp_path: Path) -> None:

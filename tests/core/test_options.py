@@ -91,6 +91,18 @@ def problems(text: str, kind: Any = Example, name: str = "", known: tuple[str, .
         ("port: [1]", "f:1:7: port: expected whole number, 1 to 65535, got a list of 1"),
         (f"port: {2**70}", f"f:1:7: port: expected whole number, 1 to 65535, got the number {2**70}"),
         ("rate: 0", "f:1:7: rate: expected number, more than 0, got the number 0"),
+        ("rate: -.inf", "f:1:7: rate: expected number, more than 0, got the number -inf"),
+        (
+            "type: no",
+            "f:1:7: type: expected server, client or both, got no (YAML reads yes, no, on and off as switches): "
+            "put it in quotes",
+        ),
+        (
+            "parity: off",
+            "f:1:9: parity: expected none or even, got no (YAML reads yes, no, on and off as switches): "
+            "put it in quotes",
+        ),
+        ("rate: yes", "f:1:7: rate: expected number, more than 0, got yes"),
         ("verbose: 1", "f:1:10: verbose: expected yes/no, got the number 1"),
         ("type: sever", "f:1:7: type: expected server, client or both, got text 'sever' (did you mean 'server'?)"),
         ("name: ''", "f:1:7: name: expected text, at least 1 long, of the form ^[a-z]*$, got text ''"),
@@ -146,6 +158,81 @@ def test_all_problems_are_found(tmp_path: Path) -> None:
         "f:5:5: gps.outputs[1]: 'key' is missing",
         "f:6:1: gps: unknown option 'unknown'",
     ]
+
+
+class Odd(Options, kw_only=True, frozen=True):
+    """Types that the options of today do not have."""
+
+    curve: dict[float, float] = {}
+    one_or_more: Output | list[Output] = []
+    names: frozenset[str] = frozenset()
+    open: msgspec.Raw | None = None
+    mapping: dict[str, dict[str, int]] = {}
+    matrix: list[list[int]] = []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("curve: {.nan: 1}", "f:1:9: curve: the key nan: expected a number, got the number nan"),
+        ("curve: {1.5: .inf}", "f:1:14: curve.1.5: expected a number, got the number inf"),
+        ("curve: {1: x}", "f:1:12: curve.1: expected number, got text 'x'"),
+        ("one_or_more: {key: 5}", "f:1:20: one_or_more.key: expected text, got the number 5"),
+        ("one_or_more: [{key: A}, {key: 5}]", "f:1:31: one_or_more[1].key: expected text, got the number 5"),
+        ("one_or_more: x", "f:1:14: one_or_more: expected mapping or list of mapping, got text 'x'"),
+        ("names: [a, 5]", "f:1:12: names[1]: expected text, got the number 5"),
+        ("mapping: {a: {b: x}}", "f:1:18: mapping.a.b: expected whole number, got text 'x'"),
+        ("matrix: [[1], [2, x]]", "f:1:19: matrix[1][1]: expected whole number, got text 'x'"),
+    ],
+)
+def test_a_problem_deep_in_an_option_has_its_position(text: str, expected: str) -> None:
+    assert problems(text, Odd) == [expected]
+    assert problems(f"a: {{{text}}}".replace("a: {", "{", 1), Odd, "x")[0].partition(": ")[2].startswith("x.")
+
+
+def test_a_struct_that_allows_other_fields_is_not_asked_about_them() -> None:
+    open_one = msgspec.defstruct("Open", [("port", int, 1)])
+    assert problems("what: ever\nport: x", open_one) == ["f:2:7: port: expected whole number, got text 'x'"]
+
+
+def test_what_fits_is_kept() -> None:
+    given: dict[Any, Any] = {
+        "port": 0,
+        "type": "client",
+        "outputs": [{"key": 5}, {"key": "A"}, 7, {"key": "B", "every": 2}],
+        "levels": [1.0, 2.0],
+        "limits": {"A": -1, "B": 2},
+        "pair": [1, "x"],
+        "allow": [5],
+        "first": {"key": 5},
+        "nothing": 1,
+    }
+    kept = {
+        "type": "client",
+        "outputs": [{"key": "A"}, {"key": "B", "every": 2}],
+        "levels": [1.0, 2.0],
+        "limits": {"B": 2},
+    }
+    fits, places = options.fitting(given, Example)
+    assert fits == kept
+    assert places["outputs"] == [1, 3]
+    assert options.fitting(kept, Example) == (kept, {})
+
+
+def test_nothing_means_nothing_unless_an_option_takes_it() -> None:
+    given: dict[Any, Any] = {"port": None, "first": None, "unknown": None, "rate": 2, "allow": []}
+    assert options.without_blanks(given, Example) == {"first": None, "unknown": None, "rate": 2, "allow": []}
+
+
+def test_the_options_that_name_files_are_found() -> None:
+    class Files(Options, kw_only=True, frozen=True):
+        map: Annotated[str, Meta(extra={"file": True}, description="A map.")] = ""
+        image: Annotated[str, Meta(description="No part of the configuration.")] = ""
+        other: Annotated[str, Meta(extra={"unit": "m"})] = ""
+        plain: str = ""
+
+    assert options.files(Files) == ["map"]
+    assert options.files(Example) == []
 
 
 def test_valid_options_have_no_problems() -> None:
@@ -221,12 +308,43 @@ def test_the_table_has_a_row_for_every_option() -> None:
         (dict[str, Any], "mapping"),
         (dict[str, list[int]], "mapping of name to list of whole number"),
         (list, "list"),
+        (Annotated[float, Meta(gt=0, lt=10)], "number, more than 0 and less than 10"),
+        (Annotated[float, Meta(gt=0, le=10)], "number, more than 0 and at most 10"),
+        (Annotated[float, Meta(le=2.5)], "number, at most 2.5"),
+        (Annotated[str, Meta(min_length=2)], "text, at least 2 long"),
+        (Annotated[Annotated[int, Meta(ge=1)], Meta(description="x")] | None, "whole number, at least 1"),
+        (int | str | None, "whole number or text"),
+        (dict, "mapping"),
+        (dict[str, str], "mapping of name to text"),
+        (frozenset[int], "list of whole number"),
         (Any, "anything"),
     ],
 )
 def test_types_and_limits_in_words(kind: Any, words: str) -> None:
     (row,) = options.rows(msgspec.defstruct("One", [("one", kind)]))
     assert row[:3] == ("one", words, "required")
+
+
+@pytest.mark.parametrize(
+    ("default", "words"),
+    [(None, "none"), ("", '""'), ("a b", "a b"), (True, "yes"), (False, "no"), (1.5, "1.5"), (("°", 2), '["°", 2]')],
+)
+def test_a_default_is_written_as_in_yaml(default: Any, words: str) -> None:
+    (row,) = options.rows(msgspec.defstruct("One", [("one", Any, default)]))
+    assert row.default == words
+
+
+class Node(Options, kw_only=True, frozen=True):
+    """A struct that contains itself."""
+
+    name: Annotated[Annotated[str, Meta(description="inner")], Meta(description="outer")] = ""
+    children: dict[str, Node] = {}
+
+
+def test_the_table_of_a_struct_that_contains_itself_has_an_end() -> None:
+    table = options.rows(Node)
+    assert [row.name.count("children.*") for row in table if row.name.endswith("name")] == list(range(4))
+    assert table[0].description == "outer"
 
 
 def test_a_problem_in_one_of_several_structs_is_named_as_deep_as_it_is() -> None:

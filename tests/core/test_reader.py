@@ -183,6 +183,16 @@ def test_what_we_write_is_read_back(tmp_path: Path, value: Any) -> None:
     assert read(tmp_path, main="\n".join(writer.block(value, ""))) == value
 
 
+def test_what_is_too_long_for_a_line_takes_several() -> None:
+    fits = {"key": {"a": "x" * 108}}
+    assert list(writer.block(fits, "  ")) == [f"  key: {{a: {'x' * 108}}}"]
+    assert len(f"  key: {{a: {'x' * 108}}}") == 120
+    assert list(writer.block({"key": {"a": "x" * 109}}, "  ")) == ["  key:", f"    a: {'x' * 109}"]
+    assert list(writer.block({"key": ["x" * 109, 5]}, "  ")) == ["  key:", f"    - {'x' * 109}", "    - 5"]
+    assert list(writer.block({"key": "x" * 120}, "")) == [f"key: {'x' * 120}"]
+    assert list(writer.block([1, "a"], "  ")) == ["  [1, a]"]
+
+
 def test_it_works_without_the_c_parser(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fixgw.configuration.reader._Loader", yaml.SafeLoader)
     value, at = cfg.from_yaml(tree(tmp_path, main="a: [1, {b: yes}]\n"), metadata=True)

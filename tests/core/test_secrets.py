@@ -66,6 +66,47 @@ def test_secrets_in_any_form(text: str) -> None:
     assert ("port" in masked) == ("port" in text)
 
 
+@pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        ("password: Hunter22", {"Hunter22"}),
+        ("a: {tokens: [one, {two: three}], port: 1}", {"one", "two", "three"}),
+        ("tls: [{key: Hunter22}]", {"Hunter22"}),
+        ("? [password]\n: {token: Hunter22}", {"Hunter22"}),
+        ("token:\nport: 1\n", set()),
+        ("x: {{ broken\npassword: 'Hunter22'\n", {"Hunter22"}),
+        ("x: {{ broken\ntokens:\n- 'Hunter22'\n- \"other\"\n", {"Hunter22", "other"}),
+        ("x: {{ broken\npassword: |2-\n  Hunter22\n\n  more\nport: 1\n  - 2\n", {"Hunter22", "more"}),
+        ("x: {{ broken\na:\n  password: &p\n    Hunter22\n  port: 1\n", {"Hunter22"}),
+    ],
+)
+def test_the_secrets_are_known_so_that_they_can_be_masked_elsewhere(text: str, secrets: set[str]) -> None:
+    masked, found = mask_yaml(text)
+    assert found - {"|2-", "&p"} == secrets  # what stands before a block is masked, too
+    assert not any(secret in masked for secret in secrets if len(secret) > 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: 1\npassword: one1\nb: 2\ntoken: two2\nc: 3", "a: 1\npassword: ***\nb: 2\ntoken: ***\nc: 3"),
+        ("password: |\n  one1\n  one2\nport: 1", "password: ***\nport: 1"),
+        ("x: {{ broken\npassword:\n  one1\nport: 1", "x: {{ broken\npassword:\n  ***\nport: 1"),
+        ("x: {{ broken\n  - ab\n  - c: d", "x: {{ broken\n  - ab\n  - c: d"),
+        ("x: {{ broken\ntokens:\n- one1\nport:\n- two2", "x: {{ broken\ntokens:\n***\nport:\n- two2"),
+        ("x: {{ broken\ntoken: one1\n  two2: 3", "x: {{ broken\ntoken: ***\n  two2: 3"),
+        ("  a: {{ broken\n  - b\n", "  a: {{ broken\n  - b"),
+        ("a: &a {b: *a, password: one1}", "a: &a {b: *a, password: ***}"),
+    ],
+)
+def test_all_but_the_secrets_stays(text: str, expected: str) -> None:
+    assert mask_yaml(text)[0] == expected
+
+
+def test_a_long_secret_is_masked_before_one_that_it_contains() -> None:
+    assert mask_text("say abcd-efgh, abcd, abc", {"abcd", "abcd-efgh", "abc"}) == f"say {MASK}, {MASK}, abc"
+
+
 def test_what_is_no_secret_stays_as_it_is() -> None:
     text = "connections:\n  gps: {module: fixgw.drivers.nmea0183, key: IAS, pin: 4}  # the key\n\n  # note: x\n"
     assert mask_yaml(text) == (text.removesuffix("\n"), set())
@@ -84,6 +125,12 @@ def test_a_known_secret_is_masked_elsewhere_but_not_within_words() -> None:
 
 def test_trees() -> None:
     web = {"token": "x", "tls": {"key": "y", "port": 1}, "password": ""}
+    assert mask_tree({"TLS": [{"key": "y"}], "http": ({"Key": "y"},), "token": None, "n": 5}) == {
+        "TLS": [{"key": MASK}],
+        "http": [{"Key": MASK}],
+        "token": None,
+        "n": 5,
+    }
     tree = {"web": web, "list": [{"secret": 1}], "key": "IAS"}
     assert mask_tree(tree) == {
         "web": {"token": MASK, "tls": {"key": MASK, "port": 1}, "password": ""},
