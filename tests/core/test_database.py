@@ -253,6 +253,7 @@ def test_a_number_too_large_for_a_float_fails_a_float_and_clamps_an_int(db: Data
     reading = db.item("FREE").write(10**400)
     assert (reading.value, reading.flags) == (2**63 - 1, BAD)
     assert db.item("FREE").write(-(10**5000)).value == -(2**63)
+    assert db.item("WIDE").write(10**5000).reason(FAIL) == "the value written was a huge number"
 
 
 # -- range -------------------------------------------------------------------------------------------------------------
@@ -328,6 +329,7 @@ def test_the_same_flags_again_come_with_the_reason_of_the_last_write(ias: Item) 
     ias.write(1e9, "a", FAIL, "above all")
     assert ias.write(3.0, "a", FAIL | BAD, "above all").checked == 0
     assert ias.write(3.0, "a", FAIL, "above all").flags == FAIL
+    assert ias.write(3.0, "a", BAD, "above all").flags == BAD
 
 
 def test_old_is_no_flag_to_write(ias: Item) -> None:
@@ -1001,6 +1003,13 @@ def test_a_direction_wraps_around_and_is_not_clamped(written: float, stored: flo
     db = Database([Definition(key="HEAD", min=0.0, max=360.0, wrap=360.0, setting=setting)])
     reading = db.item("HEAD").write(written)
     assert (reading.value, reading.flags) == (stored, 0)
+
+
+@pytest.mark.parametrize(("written", "stored", "flags"), [(719, 359, 0), (-1, 359, 0), (360, 0, 0), (-361, 359, 0)])
+def test_a_direction_in_whole_degrees_may_end_before_the_circle_is_full(written: int, stored: int, flags: int) -> None:
+    db = Database([Definition(key="HEAD", type="int", min=0, max=359, wrap=360)])
+    reading = db.item("HEAD").write(written)
+    assert (reading.value, reading.flags) == (stored, flags)
 
 
 def test_an_absurd_direction_is_still_out_of_range() -> None:

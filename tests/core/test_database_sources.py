@@ -557,6 +557,16 @@ def test_memory_is_bounded_for_many_sources(bench: Bench, key: str) -> None:
         assert item.reading.source == "gps1"
 
 
+def test_a_backup_that_writes_on_is_not_forgotten_for_many_others(bench: Bench, lat: Item) -> None:
+    all_write(lat, gps1=1, gps2=2)
+    for n in range(5 * MAX_SOURCES):
+        lat.write(2, "gps2")
+        lat.write(3, f"canfix/{n}")
+        assert "gps2" in bench.said(lat)
+    lat.fail("no antenna", "gps1")
+    assert lat.reading.source == "gps2"
+
+
 def test_explain_shows_every_source(bench: Bench, lat: Item) -> None:
     all_write(lat, gps1=1, gps2=2)
     bench.clock.now += 0.25

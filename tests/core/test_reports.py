@@ -49,6 +49,7 @@ def test_a_repetition_waits_while_the_device_may_not_have_heard(make: Make, cloc
     item._database.subscribe("BARO", lambda key, reading: seen.append(reading.value))
     assert item.report(29.92, "can/1") is None
     assert item.report(29.95, "can/1") is None, "the echo of what was set before"
+    assert [(r.source, r.value) for r in item.readings()] == [("panel", 30.10), ("can/1", 29.95)]
     wind(item, clock, 1.0)
     assert item.report(30.10, "can/1")
     wind(item, clock, 2 * HEARSAY_S)
