@@ -780,7 +780,7 @@ class Item:
         unless that changes nothing else: the source was as good before, and is of lower rank than a good reading. The
         caller holds the lock."""
         published = self._said or self._reading
-        if backup.flags or published.flags & DOUBTFUL or self.doubts or not self.ranked:
+        if backup.flags or self.doubts or not self.ranked:
             return None
         source, ranks = backup.source, self._rank_of
         try:

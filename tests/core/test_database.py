@@ -1005,6 +1005,13 @@ def test_a_direction_wraps_around_and_is_not_clamped(written: float, stored: flo
     assert (reading.value, reading.flags) == (stored, 0)
 
 
+@pytest.mark.parametrize(("written", "stored"), [(190.0, -170.0), (-190.0, 170.0), (-540.0, -180.0), (180.0, 180.0)])
+def test_a_direction_may_have_a_sign(written: float, stored: float) -> None:
+    db = Database([Definition(key="LONG", min=-180.0, max=180.0, wrap=360.0)])
+    reading = db.item("LONG").write(written)
+    assert (reading.value, reading.flags) == (stored, 0)
+
+
 @pytest.mark.parametrize(("written", "stored", "flags"), [(719, 359, 0), (-1, 359, 0), (360, 0, 0), (-361, 359, 0)])
 def test_a_direction_in_whole_degrees_may_end_before_the_circle_is_full(written: int, stored: int, flags: int) -> None:
     db = Database([Definition(key="HEAD", type="int", min=0, max=359, wrap=360)])
