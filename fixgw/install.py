@@ -61,8 +61,6 @@ FILES = {
 REALTIME = f"/etc/systemd/system/{UNIT}.d/realtime.conf"
 CAN = "/etc/systemd/network/80-fixgw-can.network"
 PURGED = (CONFIGURATION, "/var/lib/fixgw", "/var/log/fixgw", SHARE, REALTIME, CAN)
-#: For commands, without the PYTHONPATH that this program was started with.
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 NOT_SOURCE = (".*", "build", "dist", "*.egg-info", "__pycache__")
 
 
@@ -143,8 +141,10 @@ class Target:
             self.say(f"  would run: {text}")
             return True
         self.say(f"  $ {text}")
+        # PYTHONPATH is for this program, which may run from a wheel.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         try:
-            done = subprocess.run(command, env=ENVIRONMENT, check=False).returncode == 0
+            done = subprocess.run(command, env=environment, check=False).returncode == 0
         except FileNotFoundError:
             self.say(f"  there is no {command[0]} on this computer")
             done = False

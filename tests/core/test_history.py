@@ -76,6 +76,16 @@ def test_before_anything_was_remembered_there_is_nothing(bench: Bench) -> None:
     assert bench.values("IAS") == [1.0]
 
 
+def test_a_clock_that_begins_at_zero_is_as_good(bench: Bench) -> None:
+    bench.time = 0.0
+    bench.db.write("IAS", 0.0, "eis")
+    bench.history.sample()
+    for n in range(1, 6):
+        bench.step(IAS=n, ALT=n)
+    assert bench.values("IAS") == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    assert bench.values("ALT") == [None, None, None, None, 4.0, 5.0], "new keys are looked for every two seconds"
+
+
 def test_what_was_never_written_is_a_gap_and_no_zero(bench: Bench) -> None:
     bench.values("ALT")
     bench.step(2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -62,6 +63,21 @@ def test_commands_for_the_system_are_named_and_not_run(tmp_path: Path, capsys: p
     for command in ("-I -m venv --clear /opt/fixgw", "systemd-sysusers", "systemctl enable fixgw.service"):
         assert any("would run: " in line and command in line for line in said.splitlines()), said
     assert not (tmp_path / "opt/fixgw").exists()
+
+
+def test_a_command_runs_without_the_path_to_the_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", "/tmp/fixgw.whl")
+    monkeypatch.setenv("ANOTHER", "yes")
+    said: list[str] = []
+    target = install.Target(Path("/"), say=said.append)
+    code = "import os, sys; sys.exit('PYTHONPATH' in os.environ or os.environ['ANOTHER'] != 'yes')"
+    assert target.run(sys.executable, "-c", code) is True
+    assert said == [f"  $ {shlex.join([sys.executable, '-c', code])}"]
+    assert target.run("false", optional=True) is False
+    with pytest.raises(install.Refused, match=r"this command failed \(its output is above\): false"):
+        target.run("false")
+    assert target.run("no-such-command", optional=True) is False
+    assert said[-1] == "  there is no no-such-command on this computer"
 
 
 def test_the_service_is_set_up_in_this_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
