@@ -1019,6 +1019,14 @@ def test_an_overlay_is_taken_over(tmp_path: Path, overlay: str) -> None:
     assert "MINE" in overlay or {"MORE", "TWICE"} <= {d.key for d in ours.definitions}
 
 
+@pytest.mark.parametrize("overlay", ["'{PACKAGE}/database/ahrs.yaml'", "['{PACKAGE}/database/ahrs.yaml']"])
+def test_a_packaged_file_is_named_and_not_copied(tmp_path: Path, overlay: str) -> None:
+    report, text = bring_over(tmp_path, f"connections:\ndatabase overlay: {overlay}\n")
+    name = overlay.replace("'", '"')
+    assert text == f"database overlay: {name}\n\nconnections: {{}}\n"
+    assert [path.name for path in report.files] == ["default.yaml"]
+
+
 def test_settings_that_the_incumbent_cannot_mark_are_marked(tmp_path: Path) -> None:
     more = "  a: {module: fixgw.plugins.db_persister}\n"
     main = f"database file: own.yaml\ninitialization files: v.ini\nconnections:\n{more}"
