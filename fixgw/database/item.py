@@ -1098,9 +1098,9 @@ class Item:
         """`value` minus `other`, for numbers; the short way round for directions."""
         if not self._is_number:
             return None
-        difference = value - other
+        difference: float = value - other
         turn = self.definition.wrap
-        return (difference + turn / 2) % turn - turn / 2 if turn else difference  # type: ignore[no-any-return]
+        return (difference + turn / 2) % turn - turn / 2 if turn else difference
 
     # -- explaining ----------------------------------------------------------------------------------------------------
 

@@ -73,11 +73,12 @@ def test_a_device_that_does_not_take_what_was_set_is_believed(make: Make, clock:
     assert item.said.value == 30.30, "the device has said nothing since"
 
 
+@pytest.mark.parametrize("tolerance", [0, 4000])
 @pytest.mark.parametrize(("repeats", "ends_with"), [(True, 29.92), (False, 30.10)])
 def test_of_two_devices_the_one_that_goes_on_speaking_is_believed(
-    make: Make, clock: Clock, repeats: bool, ends_with: float
+    make: Make, clock: Clock, repeats: bool, ends_with: float, tolerance: int
 ) -> None:
-    item = make()
+    item = make(tolerance=tolerance)
     item.write(30.10, "panel")
     item.report(30.10, "can/1")
     assert item.report(29.92, "efis") is None
@@ -89,6 +90,8 @@ def test_of_two_devices_the_one_that_goes_on_speaking_is_believed(
     assert item.said.value == 30.10, "which can/1 has just confirmed"
     wind(item, clock, 2.0)
     assert item.said.value == ends_with
+    wind(item, clock, 2.0)
+    assert item.said.value == ends_with, "whether it becomes old or not"
 
 
 def test_a_report_ages(make: Make, clock: Clock) -> None:
