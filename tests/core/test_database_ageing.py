@@ -194,6 +194,24 @@ def test_an_overdue_source_gives_way_before_it_is_aged(db: Database, clock: Cloc
     assert lat.reading.source == "gps2", "it must be good for the hold time first"
 
 
+def test_a_source_that_has_just_become_old_when_it_writes_has_to_wait_anew(db: Database, clock: Clock) -> None:
+    lat = db.item("LAT")
+    for source in ("gps1", "gps2"):
+        lat.write(48.0, source)
+    lat.fail("no antenna", "gps1")
+    lat.write(48.0, "gps1", 0)
+    clock.now += 0.5
+    lat.write(49.0, "gps2")
+    for _ in range(6):
+        clock.now += 0.5
+        for source in ("gps1", "gps2"):
+            lat.write(48.0, source)
+        assert lat.reading.source == "gps2"
+    clock.now += 0.5
+    lat.write(48.0, "gps1")
+    assert lat.reading.source == "gps1"
+
+
 @pytest.mark.parametrize("late", [0.0, 0.2])
 def test_an_overdue_source_gives_way_to_a_backup_that_has_long_been_good(
     db: Database, clock: Clock, late: float

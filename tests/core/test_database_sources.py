@@ -766,7 +766,7 @@ def test_a_write_that_changes_only_the_value_costs_no_ranking(monkeypatch: pytes
     assert spare(ranked, "c")
     assert spare(ranked, "a"), "with all its backups"
     assert spare(ranked, "c", 0)
-    ranked.write(1.0, "b", BAD, "ice")
+    assert ranked.write(1.0, "b", BAD, "ice").bad
     rerank.reset_mock()
     ranked.write(2.0, "b", BAD, "ice")
     assert not rerank.called, "a backup that is as bad as before"
