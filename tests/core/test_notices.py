@@ -81,6 +81,26 @@ def test_text_is_one_line_of_limited_length(notices: Notices) -> None:
     assert notices.all() == ()
 
 
+def test_only_text_that_is_too_long_is_cut(notices: Notices) -> None:
+    for length in (MAX_TEXT_LENGTH, MAX_TEXT_LENGTH + 1):
+        notices.put("compare", f"n{length}", "caution", "x" * length)
+    assert [n.text for n in notices.all()] == ["x" * MAX_TEXT_LENGTH, "x" * (MAX_TEXT_LENGTH - 1) + "…"]
+
+
+def test_the_first_of_the_least_severe_makes_room(notices: Notices) -> None:
+    notices.put("compare", "worst", "warning", "W")
+    notices.put("compare", "least", "advisory", "A")
+    for n in range(MAX_NOTICES - 2):
+        notices.put("compare", f"c{n}", "caution", "C")
+    assert notices.put("compare", "c0", "caution", "another text"), "it has its place already"
+    assert notices.put("compare", "new", "caution", "C")
+    assert "least" not in {n.name for n in notices.all()}
+    assert not notices.put("compare", "newer", "caution", "C")
+    assert notices.put("compare", "newest", "warning", "W")
+    assert {"worst", "new", "newest"} <= {n.name for n in notices.all()}
+    assert "c0" not in {n.name for n in notices.all()}
+
+
 def test_an_owner_s_notices_are_bounded_and_severe_ones_find_room(
     notices: Notices, caplog: pytest.LogCaptureFixture
 ) -> None:

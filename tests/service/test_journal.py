@@ -111,6 +111,24 @@ def test_any_text_stays_one_field(journald: Journald, handler: JournalHandler, t
     assert found["PRIORITY"] == "3"
 
 
+@pytest.mark.parametrize(
+    ("level", "priority"), [(10, "7"), (19, "7"), (20, "6"), (30, "4"), (39, "4"), (40, "3"), (50, "2"), (60, "2")]
+)
+def test_a_record_has_the_priority_of_its_level(
+    journald: Journald, handler: JournalHandler, level: int, priority: str
+) -> None:
+    handler.handle(logging.LogRecord("fixgw.gateway", level, "x.py", 17, "no", None, None, "work"))
+    found = journald.next()
+    assert found["PRIORITY"] == priority
+    assert {name: found[name] for name in ("LOGGER", "CODE_FILE", "CODE_LINE", "CODE_FUNC", "THREAD_NAME")} == {
+        "LOGGER": "fixgw.gateway",
+        "CODE_FILE": "x.py",
+        "CODE_LINE": "17",
+        "CODE_FUNC": "work",
+        "THREAD_NAME": "MainThread",
+    }
+
+
 def test_a_traceback_is_part_of_the_message(journald: Journald, log: logging.Logger) -> None:
     try:
         raise RuntimeError("a defect")
@@ -164,13 +182,19 @@ def test_a_journald_that_does_not_read_delays_no_one(journald: Journald, log: lo
 SERVICE = """
 import logging, os, sys
 from fixgw import journal
-logging.basicConfig(level="INFO")
+logging.basicConfig(level="DEBUG")
+stderr = logging.root.handlers[0]
+stderr.setLevel("INFO")
+stderr.addFilter(lambda record: record.msg != "not for stderr")
 log = logging.getLogger("fixgw.plugins.gps")
 file = logging.FileHandler(sys.argv[1])
 log.addHandler(file)
 about = os.fstat(2)
 journal.set_up({"JOURNAL_STREAM": sys.argv[2].format(about.st_dev, about.st_ino)}, sys.argv[3])
+log.debug("below its level")
+log.info("not for stderr")
 log.info("hello")
+print(*(len([f for f in handler.filters if isinstance(f, journal.Limit)]) for handler in logging.root.handlers))
 """
 
 
@@ -179,7 +203,8 @@ def serve(tmp_path: Path, stream: str, address: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", SERVICE, tmp_path / "log", stream, address], capture_output=True, text=True, check=True
     )
-    assert (tmp_path / "log").read_text() == "hello\n"  # the rest of the configuration is unchanged
+    assert (tmp_path / "log").read_text() == "below its level\nnot for stderr\nhello\n"  # the rest is unchanged
+    assert done.stdout == "1 1\n", "a limit for the handler, and one for the memory"
     return done.stderr
 
 
@@ -235,6 +260,19 @@ def test_records_of_one_place_are_limited_and_the_suppressed_ones_counted(
     say(100)
     say(101)
     assert lines[-4::2] == lines[-3::2] == ["line 100 (97 more records from there were suppressed)", "line 101"]
+
+
+def test_the_limit_ends_with_its_interval(clock: Clock) -> None:
+    limit = Limit(2, 10.0, clock)
+
+    def passes() -> bool:
+        return limit.filter(logging.LogRecord("name", logging.INFO, "x.py", 1, "x", None, None))
+
+    assert [passes() for _ in range(3)] == [True, True, False]
+    clock.now += 9.9
+    assert not passes()
+    clock.now += 0.1
+    assert [passes() for _ in range(3)] == [True, True, False]
 
 
 def test_debugging_is_not_limited(limited: tuple[logging.Logger, list[str]]) -> None:
