@@ -203,6 +203,30 @@ def test_ticks_follow_the_clock_with_or_without_changes(make: Make, db: Database
     )
 
 
+def test_it_waits_no_longer_than_until_its_tick(make: Make, clock: Clock) -> None:
+    waits: list[float] = []
+
+    class Silent:
+        conflated = 0
+
+        def wait(self, seconds: float) -> list[str]:
+            waits.append(seconds)
+            return []
+
+        def wake(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    plugin = make(Notes)
+    plugin.follow()
+    plugin.step(0.0)
+    plugin._mailbox = Silent()
+    for passed, timeout in ((0.0, 10.0), (0.75, 10.0), (0.0, 0.125), (1.0, 10.0)):
+        clock.now += passed
+        plugin.step(timeout)
+    assert waits == pytest.approx([1.0, 0.25, 0.125, 0.0])
+
+
 def test_it_ticks_without_following_any_key(make: Make, clock: Clock) -> None:
     class Ticks(Notes):
         FOLLOWS = ()

@@ -172,6 +172,7 @@ def test_callbacks_with_different_data_are_different(theirs: Theirs) -> None:
     theirs.db_callback_del("IAS", theirs.hear, [2])
     theirs.db_write("IAS", 5)
     assert [udata for _, _, udata in theirs.heard] == [[1], None]
+    assert [udata for _, _, udata in theirs._callbacks] == [[1], None], "the plugin forgets it, too"
 
 
 def test_deleting_without_data_deletes_all_registrations(theirs: Theirs) -> None:

@@ -156,6 +156,12 @@ class Declared(PluginBase[Serial]):
     pass
 
 
+def test_a_plugin_knows_whether_it_is_part_of_a_replay() -> None:
+    for world, replays in ((World(), False), (World(adopt=lambda worker: None), True)):
+        with world.hosting():
+            assert PluginBase("x", {}).replaying is replays
+
+
 def test_declared_options_become_an_object() -> None:
     made = Declared("gps", {"port": "/dev/ttyS0", "CONFIGPATH": "/etc/fixgw"})
     assert (made.options.port, made.options.baud) == ("/dev/ttyS0", 4800)

@@ -579,3 +579,28 @@ def test_only_a_gateway_that_is_installed_is_started_as_a_service(tree: Tree) ->
     assert doctor._absent(tree.machine).fix == "fixgw run"
     tree.write("/opt/fixgw/installed")
     assert doctor._absent(tree.machine).fix == "sudo systemctl start fixgw"
+
+
+QUORUM = "connections:\n  quorum: {module: fixgw.plugins.quorum, nodeid: 1, total_nodes: NODES}\n"
+NETFIX = "  netfix: {module: fixgw.plugins.netfix, type: both, outputs: [{host: other, send: [QVOTE1]}]}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (QUORUM.replace("NODES", "2") + NETFIX, ("ok", "votes travel by netfix", "")),
+        (
+            QUORUM.replace("NODES", "2"),
+            (
+                "warning",
+                "no connection carries the votes: a CAN-FIX bus does, and NetFIX `outputs` that list QVOTE",
+                "",
+            ),
+        ),
+        (QUORUM.replace("NODES", "1"), None),
+    ],
+)
+def test_votes_need_a_way_to_the_other_gateways(tree: Tree, text: str, found: tuple[str, str, str] | None) -> None:
+    file = tree.write("/etc/fixgw/default.yaml", text)
+    votes = [f for f in about(examine(file, tree.machine, who=PILOT), "quorum") if "votes" in f.message]
+    assert votes == ([found] if found else [])

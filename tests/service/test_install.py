@@ -222,6 +222,20 @@ def test_a_file_that_is_no_longer_a_default_is_kept(
     assert run(system) == 0
     assert "kept, but no longer among the defaults: /etc/fixgw/demo.yaml" in capsys.readouterr().out
     assert (system / "etc/fixgw/demo.yaml").exists()
+    assert run(system) == 0
+    assert "no longer among" not in capsys.readouterr().out, "it is said once"
+
+
+def test_a_wrong_command_line_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, words in (
+        (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--can", "9999"], "argument --can: '9999' is not a bit rate from 10000 to 1000000"),
+        (["--can", "1000001"], "argument --can: '1000001' is not a bit rate from 10000 to 1000000"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err == f"fixgw-install: {words}; see fixgw-install --help\n"
 
 
 def test_removing_keeps_the_configuration_and_purging_deletes_it(system: Path) -> None:

@@ -168,6 +168,26 @@ def test_a_handler_that_is_stuck_is_named_after_two_seconds(
     assert (logqueue.trouble(), slow.written[-1]) == ("", "1")
 
 
+def test_a_queue_sleeps_until_something_is_logged(slow: Slow, log: logging.Logger) -> None:
+    woken: list[int] = []
+
+    class Counted(threading.Event):
+        def clear(self) -> None:
+            woken.append(1)
+            super().clear()
+
+    handler = QueuedHandler(slow)
+    handler._wake = Counted()
+    log.addHandler(handler)
+    for number in range(3):
+        slow.entered.clear()
+        log.warning("%d", number)
+        assert slow.entered.wait(20)
+    assert len(woken) <= 3
+    assert handler._thread is not None
+    assert handler._thread.daemon, "a handler that hangs does not keep the process alive"
+
+
 def test_loggers_that_share_a_handler_share_its_queue(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
     queues: list[QueuedHandler] = []
     shared, own, other = Slow(), Slow(), logging.getLogger("test_logqueue.other")
