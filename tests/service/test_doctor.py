@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from fixgw import doctor
+from fixgw.clock import EARLIEST_YEAR
 from fixgw.configuration import Configuration, Connection
 from fixgw.doctor import NO_INSTRUMENT, Machine, Result, Who, examine, look_at, user
 from fixgw.drivers.canfix import CanfixOptions
@@ -21,7 +22,7 @@ from fixgw.drivers.canfix import Plugin as Canfix
 from fixgw.drivers.links.can.bus import CanPlugin
 from fixgw.drivers.links.can.port import BusOptions
 from fixgw.drivers.links.serial import SerialOptions, SerialPoller
-from fixgw.errors import FixgwError
+from fixgw.errors import FixgwError, Refused
 from fixgw.plugin import Device, Feeds, Finding, PluginBase
 
 PILOT = Who("pilot", 1000, frozenset([1000, 54321]))
@@ -245,10 +246,74 @@ def test_a_clock_that_is_years_off_is_a_warning(tree: Tree) -> None:
     assert machine_says(tree, "clock")[0].message == "2026-06-01 12:00 UTC (set by network time)"
 
 
+@pytest.mark.parametrize(("years", "level"), [(-1, "warning"), (0, "ok"), (50, "ok"), (51, "warning")])
+def test_a_clock_is_believed_within_fifty_years(tree: Tree, years: int, level: str) -> None:
+    tree.machine.now = lambda: datetime(EARLIEST_YEAR + years, 7, 1, tzinfo=UTC)
+    (found,) = machine_says(tree, "clock")
+    assert (found.level, found.fix) == (level, "timedatectl status" if level == "warning" else "")
+
+
+@pytest.mark.parametrize(
+    ("life", "spare", "message"),
+    [
+        ("0x01 0x02", "0x01", "has used up to 20 % of its life"),
+        ("0x0a 0x01", "0x01", "has used up to 100 % of its life: have a spare ready"),
+        ("0x0b 0x01", "0x01", "is worn out: replace it before it fails"),
+        ("", "", "does not report its wear"),
+    ],
+)
+def test_the_wear_of_a_card_is_told_in_words(tree: Tree, life: str, spare: str, message: str) -> None:
+    tree.write("/sys/block/mmcblk1/device/life_time", life)
+    tree.write("/sys/block/mmcblk1/device/pre_eol_info", spare)
+    assert [f.message for f in machine_says(tree, "card")] == [f"mmcblk1 {message}"]
+    tree.write("/sys/block/mmcblk1/ro", "1")
+    assert machine_says(tree, "card")[1].message.startswith("mmcblk1 is write-protected")
+
+
+SUPPLY = ": use a supply of 5.1 V and 3 A (Pi 5: 5 A), with short, thick wires"
+
+
+@pytest.mark.parametrize(
+    ("flags", "messages"),
+    [
+        ("1", [f"the processor is now under-voltage{SUPPLY}"]),
+        ("10001", [f"the processor is now under-voltage{SUPPLY}"]),
+        (
+            "10002",
+            [f"the processor is now slowed down{SUPPLY}", f"since power-on the processor was under-voltage{SUPPLY}"],
+        ),
+        ("60000", ["since power-on the processor was slowed down, throttled"]),
+        ("8", ["the processor is now at its temperature limit"]),
+    ],
+)
+def test_only_a_weak_supply_is_to_be_replaced(tree: Tree, flags: str, messages: list[str]) -> None:
+    tree.write("/sys/devices/platform/soc/soc:firmware/get_throttled", flags)
+    assert [f.message for f in machine_says(tree, "power")] == messages
+
+
+def test_where_the_kernel_does_not_say_it_the_firmware_is_asked(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "vcgencmd"
+    program.write_text('#!/bin/sh\n[ "$1" = get_throttled ] && echo throttled=0x50000\n')
+    program.chmod(0o755)
+    monkeypatch.setattr("shutil.which", lambda name: str(program) if name == "vcgencmd" else None)
+    assert doctor._vcgencmd(Machine()) == "0x50000"
+    assert doctor._vcgencmd(tree.machine) == "", "a tree is not this computer"
+    program.write_text("no program")
+    assert doctor._vcgencmd(Machine()) == ""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert doctor._vcgencmd(Machine()) == ""
+
+
 @pytest.mark.parametrize(
     ("life", "spare", "level"),
     [
         ("0x01 0x02", "0x01", "ok"),
+        ("0x08 0x01", "0x01", "ok"),
+        ("0x0a 0x01", "0x01", "warning"),
+        ("0x01 0x01", "0x04", "problem"),
+        ("0x00 0x00", "0x01", "ok"),
         ("0x09 0x01", "0x01", "warning"),
         ("0x01 0x01", "0x02", "warning"),
         ("0x0b 0x01", "0x01", "problem"),
@@ -330,6 +395,41 @@ def test_the_disk_is_checked(
     (found,) = machine_says(tree, "disk")
     assert found.level == level
     assert found.message.startswith("state in /var/lib/fixgw")
+
+
+def test_both_disks_are_looked_at_and_what_helps_is_said(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def statvfs(path: Path) -> os.statvfs_result:
+        asked.append(str(path))
+        free = 2_559 if len(asked) == 1 else 51_199
+        return os.statvfs_result((4096, 4096, free, free, free, 9, 9, 9, os.ST_RDONLY * (len(asked) > 2), 255))
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    (tree.root / "var/lib/fixgw").mkdir(parents=True)
+    loaded = Configuration(file=Path("/etc/fixgw/default.yaml"), directory=Path("/etc/fixgw"))
+    found = [finding for about, finding in doctor._machine(tree.machine, loaded) if about == "disk"]
+    vacuum = "sudo journalctl --vacuum-size=50M"
+    assert found == [
+        ("problem", "state in /var/lib/fixgw: 10 MiB free", vacuum),
+        ("warning", "configuration in /etc/fixgw: 200 MiB free", vacuum),
+    ]
+    assert asked == [str(tree.root / "var/lib/fixgw"), str(tree.root)], "the nearest directory that there is"
+    found = [finding for about, finding in doctor._machine(tree.machine, loaded) if about == "disk"]
+    words = "state in /var/lib/fixgw: the disk is read-only, so state is not saved"
+    assert found[0] == ("warning", words, "mount | grep ro,")
+    assert found[1].message.endswith("200 MiB free"), "a configuration is only read"
+
+    def gone(path: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "statvfs", gone)
+    assert [f.message for a, f in doctor._machine(tree.machine, loaded) if a == "disk"] == [
+        "state in /var/lib/fixgw: Input/output error",
+        "configuration in /etc/fixgw: Input/output error",
+    ]
 
 
 # -- everything together -----------------------------------------------------------------------------------------------
@@ -515,6 +615,60 @@ def test_keys_that_are_mapped_but_come_from_elsewhere_are_named(
     found = list(doctor._keys(client, {}, connections(tmp_path, "adc"), feeds, 0.0))
     keys = ", ".join(f"K{n}" for n in range(20))
     assert found == [("adc", ("warning", f"mapped, but never written: {keys} and 2 more", ""))]
+
+
+class Refusing:
+    """A gateway that answers with an error."""
+
+    def __init__(self, error: FixgwError) -> None:
+        self.error = error
+
+    def status(self) -> None:
+        raise self.error
+
+    list = status
+
+
+@pytest.mark.parametrize(
+    ("error", "level", "status", "keys"),
+    [
+        (
+            Refused("status", "005"),
+            "skipped",
+            "it does not report its status: ",
+            "the gateway refuses to explain them: ",
+        ),
+        (
+            FixgwError("late"),
+            "problem",
+            "something listens there but does not answer: ",
+            "the gateway stopped answering: ",
+        ),
+    ],
+)
+def test_a_gateway_that_does_not_answer_is_a_finding(
+    tree: Tree, error: FixgwError, level: str, status: str, keys: str
+) -> None:
+    client: Any = Refusing(error)
+    file = tree.write("/etc/fixgw/default.yaml", "connections: {}")
+    assert about(examine(file, tree.machine, client), "gateway") == [(level, f"{status}{error}", "")]
+    assert list(doctor._keys(client, {}, None, {}, 0.0)) == [("keys", (level, f"{keys}{error}", ""))]
+
+
+def test_a_gateway_that_answers_slowly_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    explained = {f"K{n}": {"source": "adc"} for n in range(10)}
+    client: Any = Answering(monkeypatch, explained, {})
+    explain = client.explain
+
+    def slowly(key: str) -> dict[str, Any]:
+        client.now += doctor.PATIENCE_S / 4
+        facts: dict[str, Any] = explain(key)
+        return facts
+
+    client.explain = slowly
+    (found,) = doctor._keys(client, {}, None, {}, 0.0)
+    words = f"the gateway stopped answering: it explained only 5 keys in {doctor.PATIENCE_S:g} s"
+    assert found == ("keys", ("problem", words, ""))
 
 
 def test_what_a_running_gateway_reports_is_a_finding(tmp_path: Path) -> None:
