@@ -150,7 +150,6 @@ class Runner:
         self._clock = clock
         self._poke = poke
         self._task: Task | None = None
-        self._warned = False
         self._due = 0.0
         self._backoff = Backoff(connection.restart_delay, connection.restart_delay_max)
         self._health = Question(f"{self.name}: health", lambda: _health(self.plugin), "")

@@ -132,7 +132,7 @@ def test_a_missing_library_names_the_command_that_installs_it_here() -> None:
 
 def test_a_refusal_gives_the_reason_and_keeps_the_code() -> None:
     error = Refused("@wIAS;fast", "003")
-    assert (str(error), error.code) == ("@wIAS;fast: bad or missing value", "003")
+    assert (str(error), error.code, error.request) == ("@wIAS;fast: bad or missing value", "003", "@wIAS;fast")
     assert str(Refused("@z", "999")) == "@z: error 999"
     assert str(Refused("@w", "005", "ask the owner")) == "@w: not permitted: ask the owner"
 

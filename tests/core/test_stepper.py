@@ -6,6 +6,7 @@ import gc
 import textwrap
 import threading
 import weakref
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def test_nothing_is_connected_until_somebody_connects_it(stepper: Stepper) -> No
     assert NOTHING_THERE in sensor.health()
     assert stepper.failed == {}
     assert stepper.left_out == {"netfix": "fixgw.plugins.netfix is no part of a replay"}
+
+
+def test_the_date_is_that_of_the_clock_unless_another_is_given(stepper: Stepper) -> None:
+    assert stepper.world.utc() == datetime(1970, 1, 1, 0, 16, 40, tzinfo=UTC)
+    then = datetime(2026, 5, 4, tzinfo=UTC)
+    assert Stepper(stepper.configuration, 1000.0, utc=lambda: then).world.utc() == then
 
 
 def test_values_come_are_computed_with_and_age_when_they_are_due(stepper: Stepper) -> None:

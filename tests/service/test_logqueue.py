@@ -188,6 +188,23 @@ def test_a_queue_sleeps_until_something_is_logged(slow: Slow, log: logging.Logge
     assert handler._thread.daemon, "a handler that hangs does not keep the process alive"
 
 
+def test_all_queues_together_have_the_time_to_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    waits: list[float] = []
+
+    class Queue:
+        def join(self, timeout: float) -> bool:
+            waits.append(timeout)
+            now[0] += 1.5
+            return len(waits) != 2
+
+    monkeypatch.setattr(logqueue, "_handlers", [Queue(), Queue(), Queue()])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    assert logqueue.finish(2.0) is False
+    assert waits == [2.0, 0.5, 0.0]
+    assert logqueue.finish(2.0) is True
+
+
 def test_loggers_that_share_a_handler_share_its_queue(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
     queues: list[QueuedHandler] = []
     shared, own, other = Slow(), Slow(), logging.getLogger("test_logqueue.other")
