@@ -34,7 +34,7 @@ class Read:
         if initial is not None:
             path = directory / "values.ini"
             path.write_text(initial)
-            self.initial = items.read_initial(self.reader, [(path, None)], self.items, self.database, lenient)
+            self.initial = items.read_initial(self.reader, [(path, None)], self.items, self.database, *[True] * lenient)
             items.apply_initial(self.database, self.initial)
         self.problems = [str(p).replace(f"{directory}/", "") for p in self.reader.sorted_problems()]
 

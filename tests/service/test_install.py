@@ -482,6 +482,95 @@ def test_what_is_needed_must_not_fail(tmp_path: Path, played: argparse.Namespace
         install.install(Bare(tmp_path, fails), played)
 
 
+class Noted(Computer):
+    """Notes the commands for the service, and what is said."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.commands: list[str] = []
+        self.said: list[str] = []
+        self.say = lambda text: self.said.append(str(text))
+
+    def run(self, *command: str, optional: bool = False) -> bool:
+        self.commands.append(" ".join(command))
+        return super().run(*command, optional=optional)
+
+
+def test_only_what_has_changed_is_restarted(
+    tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Noted(tmp_path)
+    assert install.install(first, played) == 0
+    assert "systemctl restart fixgw.service" in first.commands
+    assert first.said[-1].startswith("Done. Edit /etc/fixgw/default.yaml")
+    again = Noted(tmp_path)
+    assert install.install(again, played) == 0
+    assert not any("restart" in command for command in again.commands)
+    assert "pip" not in " ".join(again.commands)
+    assert again.said[-1] == "  running, and nothing has changed"
+    monkeypatch.setattr(install, "is_active", lambda: False)
+    inactive = Noted(tmp_path)
+    assert install.install(inactive, played) == 0
+    assert "systemctl restart fixgw.service" in inactive.commands
+    monkeypatch.setattr(install, "systemd_runs", lambda _: False)
+    later = Noted(tmp_path)
+    assert install.install(later, played) == 0
+    assert later.said[-1] == "  systemd is not running: the gateway will start with the system"
+    assert later.commands[-1] == "systemctl enable fixgw.service"
+
+
+@pytest.mark.parametrize(
+    ("enabled", "commands"),
+    [
+        (0, ["networkctl reload"]),
+        (
+            1,
+            [
+                "systemctl enable --now systemd-networkd.service",
+                "systemctl disable systemd-networkd-wait-online.service",
+            ],
+        ),
+    ],
+)
+def test_networkd_is_enabled_unless_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: int, commands: list[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def answer(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, enabled)
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    computer = Noted(tmp_path)
+    install.start_networkd(computer)
+    assert computer.commands == commands
+    assert asked == [["systemctl", "--quiet", "is-enabled", "systemd-networkd.service"]]
+    assert install.is_active() is (enabled == 0)
+
+
+def test_the_same_program_has_the_same_fingerprint(tmp_path: Path) -> None:
+    def clone(**files: str) -> str:
+        folder = tmp_path / str(len([*tmp_path.iterdir()]))
+        for name, text in files.items():
+            path = folder / name.replace("__", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return install.fingerprint(str(folder), "")
+
+    one = clone(a="1", b__c="2")
+    assert clone(b__c="2", a="1") == one
+    assert clone(a="1", b__c="2", build__x="3", dist__y="4") == one, "what was built is no part of it"
+    others = {clone(a="1", b__c="3"), clone(a="1", b__d="2"), clone(a="1"), clone(a="1", b__c="2", d="")}
+    assert len({one, *others}) == 5
+    wheel = tmp_path / "fixgw.whl"
+    wheel.write_text("1")
+    prints = [install.fingerprint(str(wheel), extras) for extras in ("", "rpi", "")]
+    wheel.write_text("2")
+    assert prints[0] == prints[2]
+    assert len({*prints, install.fingerprint(str(wheel), "")}) == 3
+
+
 def test_a_python_without_pip_is_noticed_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     python = tmp_path / "python"
     for code in (0, 1):
