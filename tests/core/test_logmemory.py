@@ -43,7 +43,14 @@ def test_a_traceback_is_kept_and_a_long_line_is_cut_in_the_middle(memory: LogMem
     (line,) = memory.lines()
     assert line.text.startswith("it failed\nTraceback")
     assert line.text.endswith("x")
-    assert len(line.text) <= MAX_CHARS + 1
+    assert len(line.text) == MAX_CHARS + 1
+    for length in (MAX_CHARS, MAX_CHARS + 1):
+        log.warning("a" * (length - 3) + "end")
+    assert [line.text for line in memory.lines(after=1)] == [
+        "a" * (MAX_CHARS - 3) + "end",
+        "a" * (MAX_CHARS // 2) + "…" + "a" * (MAX_CHARS // 2 - 3) + "end",
+    ]
+    assert memory.last == 3
 
 
 def test_who_logs_much_makes_room_itself(memory: LogMemory, log: logging.Logger) -> None:

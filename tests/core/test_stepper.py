@@ -6,15 +6,19 @@ import gc
 import textwrap
 import threading
 import weakref
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from fixgw import configuration
+from fixgw.configuration import Configuration, Connection
+from fixgw.errors import FixgwError, Problem
 from fixgw.kit.raw import Heard
-from fixgw.stepper import NOTHING_THERE, Stepper
+from fixgw.plugin import Worker
+from fixgw.stepper import NOTHING_THERE, Stepper, explain
 
 SENSOR = """\
 connections:
@@ -120,6 +124,99 @@ def test_a_plugin_that_cannot_stop_is_noted_and_the_others_stop(
     stepper.stop()
     assert "stop: ZeroDivisionError" in stepper.failed["compute"]
     assert not stepper.plugins["sensor"].running
+
+
+class Noted(Worker):
+    """Notes what is done with it; `options` say what fails."""
+
+    acts: ClassVar[list[str]] = []
+
+    def run(self) -> None:
+        if "run" in self.config:
+            raise FixgwError("it cannot run")
+        self.acts.append(f"{self.name} runs")
+        super().run()
+
+    def turn(self) -> float:
+        self.acts.append(f"{self.name} turns")
+        return self.clock() + 1.0
+
+    def stop(self) -> None:
+        self.acts.append(f"{self.name} stops")
+        super().stop()
+
+    def finish(self) -> None:
+        self.acts.append(f"{self.name} finishes")
+        if "finish" in self.config:
+            raise SystemExit("unfinished")
+
+
+def noted(*names: str, **more: Any) -> Stepper:
+    """A stepper with these connections, ``b:run`` for one whose `run` fails."""
+    Noted.acts.clear()
+    pairs = [name.partition(":")[::2] for name in names]
+    made = tuple(Connection(name=n, module="m", plugin=Noted, options={f: True} if f else {}) for n, f in pairs)
+    whole = Configuration(file=Path("x"), directory=Path("."), connections=made, unloaded=more.pop("unloaded", {}))
+    whole = replace(whole, refused=more.pop("refused", {}))
+    return Stepper(whole, 1000.0, refuse=more.pop("refuse", lambda connection: ""), **more)
+
+
+def test_the_life_of_all_plugins_in_its_order() -> None:
+    stepper = noted("a", "b:run", "c:finish")
+    stepper.start()
+    assert stepper.failed == {"b": "it cannot run"}
+    assert list(stepper.tasks) == ["a", "c"]
+    stepper.settle()
+    stepper.turn("a")
+    stepper.turn("b")
+    stepper.stop()
+    assert Noted.acts == [
+        *("a runs", "c runs", "a turns", "c turns", "a turns"),
+        *("c stops", "b stops", "a stops", "a finishes", "c finishes"),
+    ]
+    assert stepper.failed["b"] == "it cannot run"
+    assert stepper.failed["c"].startswith("stop: SystemExit: unfinished at test_stepper.py:")
+    assert "a" not in stepper.failed
+
+
+def test_one_that_ended_by_itself_is_told_with_its_reason() -> None:
+    stepper = noted("a", "b", "c")
+    stepper.start()
+    stepper.settle()
+    for name, trouble in (("a", "its thread ended"), ("b", "")):
+        plugin: Any = stepper.plugins[name]
+        plugin.running, plugin._trouble = False, trouble
+    stepper.stop()
+    assert stepper.failed == {"a": "its thread ended", "b": "it has stopped"}
+
+
+def test_what_does_not_run_is_told_with_its_reason() -> None:
+    problem = Problem("f", 1, 2, "no port")
+    stepper = noted(
+        "a",
+        "b",
+        unloaded={"c": "load: no", "d": "safe mode"},
+        refused={"e": (problem, Problem("f", 3, 4, "x")), "g": ()},
+        refuse=lambda connection: "not today" if connection.name == "b" else "",
+    )
+    stepper.start()
+    assert stepper.left_out == {"d": "safe mode", "e": str(problem), "g": "it has a problem", "b": "not today"}
+    assert list(stepper.plugins) == ["a"]
+
+
+def test_only_a_turn_that_makes_sense_is_given() -> None:
+    stepper = noted("a", "b", may_turn=lambda worker: worker.name == "b")
+    stepper.start()
+    stepper.pass_until(1002.5)
+    assert [done for done in Noted.acts if "turns" in done] == ["b turns"] * 3
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(FixgwError("no port"), "no port"), (ValueError("a defect"), "ValueError: a defect")],
+)
+def test_an_error_that_was_never_raised_is_explained_too(error: Exception, words: str) -> None:
+    assert explain(error) == words
 
 
 def test_one_that_has_stopped_is_forgotten(tmp_path: Path) -> None:
