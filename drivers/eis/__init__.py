@@ -51,9 +51,9 @@ class EisOptions(InstrumentOptions, frozen=True, kw_only=True):
     air_data: Annotated[
         bool | Literal["auto"],
         Meta(
-            description="Whether the EIS has an airspeed indicator and altimeter, for IAS, ALT, VS, BARO. "
-            "Without them it "
-            "sends 0: `auto` writes IAS once it is above 0, and ALT, VS, BARO once the altitude is"
+            description="Whether the EIS has an airspeed indicator and altimeter, for IAS, ALT, VS, BARO. Without them "
+            "it sends 0: `auto` writes IAS once it is above 0 in three frames in a row, and ALT, VS, BARO once the "
+            "altitude is"
         ),
     ] = "auto"
     airspeed: Annotated[Speed, Meta(description="Unit in which the EIS shows and sends airspeed")] = "knots"

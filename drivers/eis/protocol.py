@@ -24,6 +24,9 @@ BAD_FRAMES_BEFORE_SEARCH = 3  # after this many in a row it may be another model
 
 MAX_CYLINDERS = 6
 AIR_DATA = ("IAS", "ALT", "VS", "BARO")
+#: Air data that comes with a sensor: without it, the value of this name is always 0.
+SENSORS = {"IAS": {"IAS"}, "ALT": {"ALT", "VS", "BARO"}}
+SEEN_IN_A_ROW = 3  # frames with a value of a sensor: a checksum of one byte lets through one that is wrong
 TIMER = ("hours", "minutes", "seconds")
 
 
@@ -102,7 +105,8 @@ class Decoder:
 
     The distance between two headers reveals the model; from then on each frame is used as soon as it is complete. Only
     the first `cylinders` are written. `aux` has the key and curve of each auxiliary input in use, by number; `tach2` is
-    the key of the second tachometer. With `air_data` None, each part of it is written once it has been seen to exist.
+    the key of the second tachometer. With `air_data` None, each part of it is written once it has been seen to exist,
+    in `SEEN_IN_A_ROW` frames.
     """
 
     REFUSALS: ClassVar[Sequence[str]] = ("bad checksum", "wrong length")
@@ -130,6 +134,7 @@ class Decoder:
         self._aux = {f"AUX{number}": target for number, target in (aux or {}).items()}
         self._left_out = set() if air_data else set(AIR_DATA)
         self._look_for_air_data = air_data is None
+        self._in_a_row = dict.fromkeys(SENSORS, 0)  # frames in which each has been seen
         self._tach2 = tach2
         self._left_out |= beyond(cylinders)
         self._fahrenheit = temperature == "F"
@@ -195,7 +200,7 @@ class Decoder:
     def _decode(self, model: Model, payload: bytes) -> Iterator[Update]:
         numbers = dict(zip(model.names(), model.payload.unpack(payload), strict=True))
         if self._look_for_air_data:
-            self._left_out -= _air_data(numbers)
+            self._look_for_sensors(numbers)
         yield self._flight_time(*(numbers[name] for name in TIMER))
         for name, number in numbers.items():
             if name in self._aux:
@@ -224,6 +229,12 @@ class Decoder:
         self.counts["absurd values"] += 1
         return Update("FTIME", None, FAIL, f"the EIS sends {hours}:{minutes:02}:{seconds:02}, which is impossible")
 
+    def _look_for_sensors(self, numbers: Mapping[str, int]) -> None:
+        for name, keys in SENSORS.items():
+            self._in_a_row[name] = self._in_a_row[name] + 1 if numbers[name] else 0
+            if self._in_a_row[name] >= SEEN_IN_A_ROW:
+                self._left_out -= keys
+
     def _update(self, key: str, number: int, value: float | None, what: str = "") -> Update:
         if value is not None:
             return Update(key, value)
@@ -232,10 +243,3 @@ class Decoder:
 
     def _celsius(self, degrees: int) -> float:
         return (degrees - 32) / 1.8 if self._fahrenheit else float(degrees)
-
-
-def _air_data(numbers: Mapping[str, int]) -> set[str]:
-    """The air data that an EIS has. Without an altimeter (or airspeed indicator), altitude (or airspeed) is always
-    0."""
-    altimeter = {"ALT", "VS", "BARO"} if numbers["ALT"] else set()
-    return altimeter | ({"IAS"} if numbers["IAS"] else set())

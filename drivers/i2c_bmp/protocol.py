@@ -178,6 +178,7 @@ class AirData:
     # After longer without a pressure, or after a leap that is no climb, the vertical speed starts again.
     MAX_GAP_S = 2.0
     LEAP_FT, LEAP_FT_PER_S = 50.0, 500.0
+    SETTLED = 6.0  # time constants after its start: it has 98 % of the rate of a climb
 
     def __init__(self, clock: Callable[[], float], time_constant: float, temperature: str = "") -> None:
         self._clock = clock
@@ -220,5 +221,5 @@ class AirData:
             lag = (altitude - before) * self._tau / passed  # in a steady climb at the rate since the last pressure
             self._slow = altitude - lag + (self._slow - before + lag) * left
             self._rate += (60.0 * (altitude - self._slow) / self._tau - self._rate) * (1.0 - left)
-        settling = now - self._since < 4.0 * self._tau
+        settling = now - self._since < self.SETTLED * self._tau
         return Update("VS", self._rate, BAD if settling else 0, "settling" if settling else "")

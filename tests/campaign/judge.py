@@ -210,6 +210,7 @@ class Judge:
 
     def _judge_age(self, item: Item, reading: Reading, mine: list[Span], now: float) -> None:
         for span in mine:
+            begin = span.begin
             late = LATE_S * any(s.effect == "late" and s.begin <= now and span.begin <= s.end + LATE_S for s in mine)
             bound = item.tolerance + LAG_S + late if item.tolerance else None
             if span.effect == "gone" and not item.definition.setting:
@@ -217,10 +218,12 @@ class Judge:
             elif span.effect == "stuck":
                 bound = bound + STUCK_S if bound is not None and reading.source in self._live else None
             elif span.effect == "flagged":
-                bound = LAG_S + late  # what the device says of its values comes with them
+                bound = LAG_S + late  # what the device says of its values comes with them,
+                quiet = (s.end for s in mine if s.effect in ("gone", "silent") and s.begin <= now and s.end > begin)
+                begin = max((end + LATE_S for end in quiet), default=begin)  # or when they come again
             elif span.effect != "silent":
                 continue
-            if bound is not None and span.begin + bound < now < span.end:
+            if bound is not None and begin + bound < now < span.end:
                 words = (
                     f"{reading.value!r} of {reading.source} is good {now - span.begin:.1f} s after {_name(span)} began"
                 )

@@ -148,19 +148,29 @@ def test_air_data_that_the_eis_does_not_have_is_not_written() -> None:
     assert not {"IAS", "ALT", "VS", "BARO"} & decoded(Decoder(air_data=False), FRAME_2004 + HEADER).keys()
 
 
-def test_air_data_is_present_once_it_is_not_zero() -> None:
-    found = values(Decoder(), FRAME_2004 + HEADER)
+def test_air_data_is_present_once_it_is_not_zero_in_three_frames() -> None:
+    found = values(Decoder(), 3 * FRAME_2004 + HEADER)
     assert (found["IAS"], found["ALT"], found["VS"], found["BARO"]) == (85.0, 3500.0, -100.0, 30.14)
     decoder = settled()
-    assert "IAS" not in values(decoder, changed(FRAME, {30: 0, 32: 100}))
-    found = values(decoder, changed(FRAME, {30: 20, 32: 0}))  # once present, it may be zero
+    assert not {"IAS", "ALT"} & values(decoder, changed(FRAME, {30: 50, 32: 0})).keys()
+    found = values(decoder, 3 * changed(FRAME, {30: 0, 32: 100}))
+    assert ("IAS" in found, found["ALT"]) == (False, 100.0)
+    found = values(decoder, 3 * changed(FRAME, {30: 20, 32: 0}))  # once present, it may be zero
     assert (found["IAS"], found["ALT"], found["VS"]) == (20.0, 0.0, 0.0)
+
+
+def test_two_wrong_frames_are_no_altimeter() -> None:
+    """A frame with two wrong bits may pass the checksum. Believed, it would show a height of 0 from then on."""
+    decoder, wrong = settled(), changed(FRAME, {30: 0, 32: 4096})
+    nothing = changed(FRAME, {30: 0, 32: 0})
+    for data in (wrong, nothing, wrong, wrong, nothing, wrong, nothing):
+        assert not {"IAS", "ALT", "VS", "BARO"} & decoded(decoder, data).keys()
 
 
 @pytest.mark.parametrize(("at", "keys"), [(30, {"IAS"}), (32, {"ALT", "VS", "BARO"})])
 def test_an_eis_may_have_an_altimeter_or_an_airspeed_indicator_only(at: int, keys: set[str]) -> None:
     nothing = {30: 0, 32: 0}
-    found = decoded(settled(), changed(FRAME, nothing | {at: 100}))
+    found = decoded(settled(), 3 * changed(FRAME, nothing | {at: 100}))
     assert {"IAS", "ALT", "VS", "BARO"} & found.keys() == keys
 
 
