@@ -45,7 +45,7 @@ def test_a_traceback_is_kept_and_a_long_line_is_cut_in_the_middle(memory: LogMem
     assert line.text.endswith("x")
     assert len(line.text) == MAX_CHARS + 1
     for length in (MAX_CHARS, MAX_CHARS + 1):
-        log.warning("a" * (length - 3) + "end")
+        log.warning("%send", "a" * (length - 3))
     assert [line.text for line in memory.lines(after=1)] == [
         "a" * (MAX_CHARS - 3) + "end",
         "a" * (MAX_CHARS // 2) + "…" + "a" * (MAX_CHARS // 2 - 3) + "end",
