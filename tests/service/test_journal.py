@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import socket
@@ -179,6 +180,12 @@ def test_a_journald_that_does_not_read_delays_no_one(journald: Journald, log: lo
 # -- which handlers ----------------------------------------------------------------------------------------------------
 
 
+def _closed() -> io.StringIO:
+    closed = io.StringIO()
+    closed.close()
+    return closed
+
+
 SERVICE = """
 import logging, os, sys
 from fixgw import journal
@@ -217,6 +224,18 @@ def test_a_service_whose_stderr_is_the_journal_writes_to_the_journal(tmp_path: P
 @pytest.mark.parametrize("stream", ["", "1:1", "nonsense"])
 def test_any_other_stderr_gets_lines(tmp_path: Path, journald: Journald, stream: str) -> None:
     assert serve(tmp_path, stream, journald.path) == "INFO:fixgw.plugins.gps:hello\n"
+
+
+@pytest.mark.parametrize("stderr", [None, io.StringIO(), _closed()])
+def test_a_process_without_stderr_logs_in_silence(
+    journald: Journald, monkeypatch: pytest.MonkeyPatch, stderr: object
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    assert journal._is_stderr("1:1") is False
+    journald.close()
+    handler = JournalHandler(journald.path)
+    handler.handle(logging.LogRecord("fixgw.gateway", logging.ERROR, "x.py", 1, "no", None, None))
+    handler.close()
 
 
 # -- the limit ---------------------------------------------------------------------------------------------------------
