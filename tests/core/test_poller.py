@@ -13,6 +13,7 @@ import pytest
 
 from fixgw.errors import DeviceError
 from fixgw.plugin import PluginFail, Poller
+from fixgw.world import World
 
 Step = Callable[[], None]
 
@@ -334,3 +335,26 @@ def test_polling_and_waiting_are_signs_of_life(device: Device) -> None:
 def test_a_driver_must_override_poll() -> None:
     with pytest.raises(NotImplementedError):
         Poller("gps", {}).poll(0)
+
+
+def test_in_a_replay_its_next_turn_is_due_when_it_has_something_to_do() -> None:
+    class Replayed(Device):
+        by = float("inf")
+
+        def poll_by(self) -> float:
+            return self.by
+
+    with World(adopt=lambda worker: None, clock=lambda: 100.0).hosting():
+        device = Replayed()
+    device.openings.put(gone)
+    assert device.turn() == pytest.approx(100.01), "it is not there: look again after the first delay"
+    device.openings.put(gone)
+    assert device.turn() == pytest.approx(100.02)
+    assert device.turn() == pytest.approx(100.05)
+    device.by = 100.03
+    assert device.turn() == 100.03
+    device.steps.put(gone)
+    assert device.turn() == pytest.approx(100.01)
+    device.stopping.set()
+    device.openings.put(gone)
+    assert device.turn() == pytest.approx(100.05)

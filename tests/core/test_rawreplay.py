@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fixgw import configuration, state
+from fixgw import configuration, rawreplay, state
 from fixgw.configuration import Configuration
 from fixgw.database import Database
 from fixgw.hw_sim.devices.bmp import Bmp280
@@ -336,6 +336,20 @@ def test_the_files_of_a_capture_stay_in_their_directory(tmp_path: Path, name: st
     with pytest.raises(RecordingError, match="not below it"):
         unpack_configuration(capture, tmp_path / "here")
     assert [*tmp_path.iterdir()] == [tmp_path / "here"]
+
+
+def test_a_driver_has_turns_while_its_device_is_there_and_until_it_has_noticed_the_loss(tmp_path: Path) -> None:
+    replaying = rawreplay._Replay(configured(tmp_path, LINES), Made([]), lambda line: None, False)  # type: ignore[arg-type]
+    stepper = replaying.stepper
+    stepper.start()
+    worker: Any = stepper.plugins["sensor"]
+    feed = stepper.feed("sensor")
+    turns = [replaying._may_turn(worker)]
+    for trouble, connected in (("", False), ("", True), ("lost", True), ("lost", False)):
+        feed.trouble, worker._connected = trouble, connected
+        turns.append(replaying._may_turn(worker))
+    stepper.stop()
+    assert turns == [False, True, True, True, False]
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:
