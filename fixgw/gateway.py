@@ -91,8 +91,7 @@ class Gateway:
         self._stop_requested = False
         self._elects = False  # a connection elects the leader
         self._since = clock()
-        self._watchdog_due = 0.0
-        self._second_due = 0.0
+        self._watchdog_due = self._second_due = float("-inf")
         self._complain = Complaints(log, clock)
         self._health: Question[dict[str, str]] = Question("health", self._ask_all, {})
         self._cpu = (clock(), time.process_time())

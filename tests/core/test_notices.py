@@ -120,6 +120,11 @@ def test_an_owner_s_notices_are_bounded_and_severe_ones_find_room(
 def test_the_owners_are_bounded(notices: Notices) -> None:
     assert [notices.put(f"c{n}", "x", "warning", "X") for n in range(MAX_OWNERS + 1)].count(False) == 1
     assert len(notices.all()) == MAX_OWNERS
+    notices.clear("c0", "x")
+    notices.clear("c1")
+    assert notices.put("late", "x", "warning", "X"), "whoever has no notice left needs no place"
+    assert notices.put("later", "x", "warning", "X")
+    assert not notices.put("latest", "x", "warning", "X")
 
 
 def test_many_threads_at_once(notices: Notices) -> None:

@@ -181,6 +181,14 @@ def test_an_upgrade_keeps_the_configuration_and_shows_what_changed(
     assert "The defaults have not changed" in capsys.readouterr().out
 
 
+def test_the_defaults_are_all_files_that_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.yaml", "a/c.ini", ".hidden", ".git/x", "a/__pycache__/x", "__init__.py", "a/d.pyc"):
+        (tmp_path / "config" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "config" / name).write_text(name)
+    monkeypatch.setattr("importlib.resources.files", lambda package: tmp_path)
+    assert list(install.defaults().items()) == [("a/c.ini", b"a/c.ini"), ("b.yaml", b"b.yaml")]
+
+
 def test_a_configuration_that_was_deleted_is_written_afresh(system: Path) -> None:
     before = snapshot(system)
     shutil.rmtree(system / "etc/fixgw")
