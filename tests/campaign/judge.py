@@ -214,7 +214,9 @@ class Judge:
             late = LATE_S * any(s.effect == "late" and s.begin <= now and span.begin <= s.end + LATE_S for s in mine)
             bound = item.tolerance + LAG_S + late if item.tolerance else None
             if span.effect == "gone" and not item.definition.setting:
-                bound = min(self._notice_s.get(reading.source, 0.6), bound or self._end)
+                # A driver flags what is published, or ranked. What nobody can see ages.
+                if reading.source == item.said.source or item.rank(reading.source) is not None:
+                    bound = min(self._notice_s.get(reading.source, 0.6), bound or self._end)
             elif span.effect == "stuck":
                 bound = bound + STUCK_S if bound is not None and reading.source in self._live else None
             elif span.effect == "flagged":

@@ -1132,6 +1132,13 @@ def test_the_virtual_autopilot_reports_the_aircraft(version: int) -> None:
         assert updates[key].value == pytest.approx(truth[key], rel=1e-3, abs=near.get(key, 1e-2)), key
 
 
+def test_the_virtual_autopilot_heads_where_a_scenario_says() -> None:
+    aircraft = Aircraft()
+    aircraft.holds = (("HEAD", 123.0),)
+    updates = latest(Decoder(Clock()).feed(b"".join(MavlinkAutopilot(Line()).frames(aircraft, 0.0))))
+    assert updates["HEAD"].value == pytest.approx(123.0 + aircraft.variation, abs=0.01)
+
+
 class AutopilotBench(SerialBench):
     """Two messages have the track, that of the receiver in hundredths of a degree."""
 

@@ -140,10 +140,14 @@ class MavlinkAutopilot(SerialInstrument):
         self.traffic = []
         return sent
 
+    def _heading(self, aircraft: Aircraft) -> float:
+        """True, in degrees; what a scenario sets is magnetic."""
+        return float(self._values["HEAD"]) + aircraft.variation
+
     def _message_30(self, aircraft: Aircraft, ms: int) -> bytes:
         values = self._values
         roll, pitch, turn = (math.radians(float(values[key])) for key in ("ROLL", "PITCH", "ROT"))
-        yaw = math.radians((aircraft.heading + 180.0) % 360.0 - 180.0)
+        yaw = math.radians((self._heading(aircraft) + 180.0) % 360.0 - 180.0)
         rates = (0.0, turn * math.cos(pitch) * math.sin(roll), turn * math.cos(pitch) * math.cos(roll))
         roll = math.nan if "ROLL" in self.failed else roll
         return self.frame(30, struct.pack("<I6f", ms, roll, pitch, yaw, *rates))
@@ -154,7 +158,7 @@ class MavlinkAutopilot(SerialInstrument):
         place = [round(float(values[key]) * 1e7) for key in ("LAT", "LONG")]
         height = round(float(values["TALT"]) * FT * 1000.0)
         above = round((float(values["TALT"]) - aircraft.ground) * FT * 1000.0)
-        heading = 65535 if "HEAD" in self.failed else round(aircraft.heading * 100.0) % 36000
+        heading = 65535 if "HEAD" in self.failed else round(self._heading(aircraft) * 100.0) % 36000
         down = -round(float(values["VS"]) * FPM * 100.0)
         return self.frame(33, struct.pack("<IiiiihhhH", ms, *place, height, above, north, east, down, heading))
 
@@ -176,7 +180,7 @@ class MavlinkAutopilot(SerialInstrument):
         ias = math.nan if "IAS" in self.failed else float(values["IAS"]) * KNOT
         speeds = (ias, float(values["GS"]) * KNOT, float(values["TALT"]) * FT, float(values["VS"]) * FPM)
         return self.frame(
-            74, struct.pack("<4fhH", *speeds, round(aircraft.heading) % 360, round(100.0 * aircraft.throttle))
+            74, struct.pack("<4fhH", *speeds, round(self._heading(aircraft)) % 360, round(100.0 * aircraft.throttle))
         )
 
     def _message_29(self, aircraft: Aircraft, ms: int) -> bytes:
