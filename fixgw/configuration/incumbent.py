@@ -208,7 +208,7 @@ def _rdac_channel(name: str, entry: Any) -> tuple[str, dict[str, Any]] | None:
     keys = [text for text in texts if text is not first]
     if first is None or len(keys) != 1:
         return None
-    channel: dict[str, Any] = {"key": keys[0]}
+    channel: dict[str, Any] = {"key": keys.pop()}
     for pairs in members.values():
         if isinstance(pairs, list) and pairs:
             if not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):

@@ -998,9 +998,9 @@ def test_the_schema_knows_plugins_by_their_names(monkeypatch: pytest.MonkeyPatch
         pass
 
     infos = [
+        loader.PluginInfo("near", "fixgw.plugins.near", "No options.", None, None),
         loader.PluginInfo("gps", "fixgw.drivers.gps", "A receiver.", One, None),
         loader.PluginInfo("own", "somewhere.else", "From a package.", Two, None, "package 1.0"),
-        loader.PluginInfo("near", "fixgw.plugins.near", "No options.", None, None),
     ]
     monkeypatch.setattr(loader, "available", lambda: infos)
     described = schema()

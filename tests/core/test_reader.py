@@ -644,6 +644,7 @@ def test_no_file_makes_the_reader_raise(tmp_path: Path, content: str | bytes) ->
         ("a:\n  - b\n  c: d\n", "3:3", "expected another list entry"),
         ("a:\n  port: @x\n", "2:9", "a value cannot begin with '@': put it in quotes"),
         ("a:\n\tb: c\n", "2:1", "a tab where YAML does not allow one"),
+        ("a:1\n[:\n", "2:2", "a colon is not allowed here"),
         ("a: @x", "1:4", "a value cannot begin with '@': put it in quotes"),
         ('a: "it"s"', "1:8", "text after the quote that closes the value"),
         ("a:\n  port: 1\n\n    b: c", "4:6", "indented deeper than the line before it (2 spaces)"),
