@@ -167,8 +167,10 @@ def test_a_time_that_was_not_recorded(recorded: Path, start: datetime, capsys: p
     assert "no recording of" in capsys.readouterr().err
 
 
-def test_a_configuration_without_a_recorder(recorded: Path) -> None:
-    recorded.write_text("connections: {}\n")
+@pytest.mark.parametrize("filepath", [None, '""', "5"])
+def test_a_configuration_without_a_recorder(recorded: Path, filepath: str | None) -> None:
+    text = CONFIGURATION.replace('"{CONFIG}/../fdr"', filepath) if filepath else "connections: {}\n"
+    recorded.write_text(text)
     with pytest.raises(FixgwError, match=r"no connection with the module fixgw\.plugins.data_recorder"):
         playback(recorded, T)
 
