@@ -18,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
+from functools import _lru_cache_wrapper
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -222,7 +223,16 @@ class _Recorder:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         self._coverage.switch_context(item.nodeid)
+        self._forget()
         return (yield)
+
+    def _forget(self) -> None:
+        """Empty the caches of the code's functions: otherwise only the first test would reach what is in them."""
+        for name, module in [*sys.modules.items()]:
+            if name.startswith("fixgw"):
+                for function in [*vars(module).values()]:
+                    if isinstance(function, _lru_cache_wrapper):
+                        function.cache_clear()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
