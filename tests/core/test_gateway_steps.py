@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -135,16 +136,28 @@ def test_without_any_connection_that_runs_it_has_failed(make: Make) -> None:
 def test_the_status_has_the_facts_of_the_process(make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = make(connection("a"), problems=["one"])
     monkeypatch.setattr(time, "process_time", lambda: 7.5)
+    monkeypatch.setattr("fixgw.gateway._resident", lambda: (100 << 20) + 100_000)
     gateway._cpu = clock.now, 7.0
     clock.now += 12.34
     status = gateway.get_status()
     assert status["uptime"] == 12.3
     assert status["configuration"] == {"file": str(gateway.configuration.file), "reloads": 0, "problems": ["one"]}
-    memory = status["process"].pop("memory MiB")
-    assert 5 < memory < 5000
+    assert status["process"].pop("memory MiB") == 100.1
     assert status["process"] == {"pid": os.getpid(), "cpu percent": 4.1, "threads": threading.active_count()}
     clock.now += 1.0
     assert gateway.get_status()["process"]["cpu percent"] == 0.0, "since the last time"
+
+
+def test_the_handlers_of_signals_are_restored_at_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    gateway = make()
+    reasons: list[str] = []
+    monkeypatch.setattr(gateway, "request_stop", lambda why: reasons.append(why))
+    monkeypatch.setattr(gateway, "supervise", lambda over: [*map(signal.raise_signal, numbers)])
+    assert gateway.run_forever() == 0
+    assert reasons == ["SIGTERM", "SIGINT", "SIGHUP"]
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_the_status_tells_who_overrides_what(make: Make, clock: Clock) -> None:

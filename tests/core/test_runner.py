@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fixgw import runner
 from fixgw.configuration import Connection
 from fixgw.database import Database
 from fixgw.errors import DeviceError, PluginFail
@@ -259,6 +260,29 @@ def test_the_delay_begins_anew_after_it_has_run_for_longer_than_the_longest_dela
     assert [fails_after(seconds) for seconds in (100.0, 4.0, 0.0, 4.1, 0.0)] == [1.0, 2.0, 4.0, 1.0, 2.0]
     assert len(bench.started) == 6
     assert len({id(plugin) for plugin in bench.started}) == 6, "a fresh plugin each time"
+
+
+def test_no_call_that_hangs_keeps_the_process_alive(
+    make: Callable[..., Bench], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[threading.Thread] = []
+
+    def begin(call: threading.Thread) -> None:
+        calls.append(call)
+        threading.Thread.start(call)
+
+    monkeypatch.setattr(runner._Call, "start", begin)
+    bench = make()
+    bench.start()
+    bench.runner._look_for_life(clock.now)
+    monkeypatch.setattr(bench.runner, "signs_of_life", lambda now: "none for 10 s")
+    for _ in range(3):
+        clock.now += 2.5
+        bench.runner._look_for_life(clock.now)
+    bench.runner.report()
+    bench.die()
+    assert {call.name.partition(": ")[2] for call in calls} >= {"run", "disown", "release", "stop"}
+    assert all(call.daemon for call in calls)
 
 
 def test_what_goes_wrong_in_the_clean_up_is_told_too(bench: Bench) -> None:

@@ -178,7 +178,9 @@ def test_an_upgrade_keeps_the_configuration_and_shows_what_changed(
     assert "+# a new section" in (system / "usr/local/share/fixgw/changes.diff").read_text()
     capsys.readouterr()
     assert run(system) == 0
-    assert "The defaults have not changed" in capsys.readouterr().out
+    again = capsys.readouterr().out
+    assert "The defaults have not changed" in again
+    assert "kept, because you edited it: /etc/fixgw/default.yaml" in again
 
 
 def test_the_defaults_are_all_files_that_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -516,6 +518,14 @@ def test_only_what_has_changed_is_restarted(
     assert not any("restart" in command for command in again.commands)
     assert "pip" not in " ".join(again.commands)
     assert again.said[-1] == "  running, and nothing has changed"
+    assert not any("--force-reinstall" in command for command in first.commands)
+    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 2")
+    upgrade = Noted(tmp_path)
+    assert install.install(upgrade, played) == 0
+    assert sum("--force-reinstall --no-deps" in command for command in upgrade.commands) == 1, (
+        "it may say the same version"
+    )
+    assert not any("venv" in command for command in upgrade.commands)
     monkeypatch.setattr(install, "is_active", lambda: False)
     inactive = Noted(tmp_path)
     assert install.install(inactive, played) == 0
@@ -684,6 +694,21 @@ def test_it_runs_straight_from_a_wheel(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert f"from {wheel}" in result.stdout
     assert (tmp_path / "system/etc/fixgw/default.yaml").read_bytes() == (ROOT / "config/default.yaml").read_bytes()
+
+
+def test_the_state_of_the_service_is_shown(tmp_path: Path, system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    target = install.Target(system, say=said.append)
+    target.live = True
+    monkeypatch.setattr(subprocess, "run", lambda command, check: said.append(" ".join(command)))
+    assert install.status(target, install.parser().parse_args(["status"])) == 0
+    assert said[:5] == [
+        "/opt/fixgw/bin/fixgw --version",
+        "is-enabled fixgw.service:",
+        "systemctl is-enabled fixgw.service",
+        "is-active fixgw.service:",
+        "systemctl is-active fixgw.service",
+    ]
 
 
 def test_the_installed_files_are_reported(system: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import logging
 import os
@@ -35,6 +36,8 @@ class Journald:
         data, descriptors, _, _ = socket.recv_fds(self.socket, 1 << 22, 1)
         if not data:
             with open(descriptors[0], "rb") as file:
+                seals = fcntl.fcntl(file, fcntl.F_GET_SEALS)
+                assert seals == (fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
                 file.seek(0)
                 data = file.read()
             self.files += 1

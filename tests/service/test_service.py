@@ -312,6 +312,14 @@ def test_a_reload_is_announced_as_type_notify_reload_requires(
     assert manager.heard[-1] == "STATUS=stopping"
 
 
+def test_a_reload_has_the_time_in_microseconds(manager: Manager, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "clock_gettime_ns", lambda _: 5_000_000_123_456)
+    notifier = Notifier({"NOTIFY_SOCKET": manager.path})
+    notifier.reloading()
+    notifier.close()
+    assert manager.socket.recv(4096) == b"RELOADING=1\nMONOTONIC_USEC=5000000123"
+
+
 def test_a_status_of_any_length_and_any_text_reaches_systemd(manager: Manager) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": manager.path})
     for text in ("ä" * 10_000, "\udc80 two\nlines", ""):
