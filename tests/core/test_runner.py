@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -385,6 +387,13 @@ def test_whose_a_callback_is() -> None:
     assert owner_of([], Plain, [one]) is one, "the only plugin of that module"
     assert owner_of([], Plain, [one, other]) is None, "of two, nobody can tell"
     assert owner_of([], print, [one, other]) is None
+
+    def inside(plugin: PluginBase) -> FrameType:
+        return sys._getframe()
+
+    frames = [inside(one), inside(other)]  # the innermost first
+    assert owner_of(frames, print, [one, other]) is other, "who was called first"
+    assert owner_of(frames[:1], print, [other, one]) is one
 
 
 # -- being done --------------------------------------------------------------------------------------------------------

@@ -40,7 +40,16 @@ def _tests(folder: str, *names: str) -> tuple[str, ...]:
 
 # Of the tests of a room, those are run that reach the line that is changed.
 ROOMS = {
-    "core": Room(("fixgw/*.py",), _tests("core", "*") + _tests("service", "[!ds]*", "doctor", "service*")),
+    "core": Room(
+        ("fixgw/*.py",),
+        _tests("core", "*")
+        + _tests("service", "[!ds]*", "doctor", "service*")
+        + _tests("cli", *(f"cli_{command}" for command in ("client", "console", "dispatch", "doctor", "log")))
+        + _tests("cli", "cli_record_raw", "cli_replay", "cli_server")
+        + _tests("plugins", "replay", "small_ones")
+        + _tests("drivers", "canfix_votes")
+        + _tests("recording", "raw"),
+    ),
     "database": Room(
         ("fixgw/database/*.py",),
         _tests("core", "database*", "batch", "annunciate", "claims", "override", "legacy_api", "rawitem", "feeders")
