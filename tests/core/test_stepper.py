@@ -6,6 +6,7 @@ import gc
 import textwrap
 import threading
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from fixgw.configuration import Configuration, Connection
 from fixgw.errors import FixgwError, Problem
 from fixgw.kit.raw import Heard
 from fixgw.plugin import Worker
-from fixgw.stepper import NOTHING_THERE, Stepper, explain
+from fixgw.stepper import MAX_RESTLESS, MAX_TURNS, NOTHING_THERE, Stepper, explain
 
 SENSOR = """\
 connections:
@@ -209,6 +210,104 @@ def test_only_a_turn_that_makes_sense_is_given() -> None:
     stepper.start()
     stepper.pass_until(1002.5)
     assert [done for done in Noted.acts if "turns" in done] == ["b turns"] * 3
+
+
+class Paced(Worker):
+    """Has its turns when `next` says; notes their times."""
+
+    next: Callable[[float], float]
+
+    def turn(self) -> float:
+        self.times.append(self.clock())
+        return self.next(self.clock())
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.times: list[float] = []
+
+
+def paced(next_turn: Any) -> tuple[Stepper, Paced]:
+    connection = Connection(name="a", module="m", plugin=Paced, options={})
+    whole = Configuration(file=Path("x"), directory=Path("."), connections=(connection,))
+    stepper = Stepper(whole, 1000.0, refuse=lambda connection: "")
+    stepper.start()
+    worker: Any = stepper.plugins["a"]
+    worker.next = next_turn
+    return stepper, worker
+
+
+def test_a_turn_is_at_its_time_in_whole_microseconds() -> None:
+    stepper, worker = paced(lambda now: now + 0.0000014)
+    stepper.settle()
+    stepper.pass_until(1000.0000061)
+    assert worker.times == [1000.0, 1000.000002, 1000.000004, 1000.000006]
+    assert stepper.now == 1000.0000061
+    stepper, worker = paced(lambda now: 1000.5 if now < 1000.5 else float("inf"))
+    stepper.settle()
+    stepper.pass_until(1000.5)
+    assert worker.times == [1000.0], "what is due at the end is left to `settle`"
+    stepper.settle()
+    assert worker.times == [1000.0, 1000.5]
+
+
+def test_a_worker_has_so_many_turns_at_an_instant_and_so_many_instants_in_a_row() -> None:
+    stepper, worker = paced(lambda now: now)
+    stepper.settle()
+    assert len(worker.times) == MAX_TURNS
+    stepper.pass_until(1000.0001)
+    assert stepper.failed == {}
+    assert len(worker.times) == MAX_TURNS * MAX_RESTLESS
+    stepper.settle()
+    assert len(worker.times) == MAX_TURNS * (MAX_RESTLESS + 1)
+    assert stepper.failed == {"a": "it has something to do without an end: see `poll_by` and `is_waiting`"}
+    assert stepper.tasks == {}
+
+
+def test_who_rests_in_between_may_be_busy_again() -> None:
+    stepper, worker = paced(lambda now: now if now % 1.0 < 0.00006 else float(int(now + 1)))
+    stepper.settle()
+    stepper.pass_until(1004.5)
+    assert stepper.failed == {}
+    assert len(worker.times) > 4 * 50 * MAX_TURNS
+
+
+def test_a_worker_for_which_something_waits_has_its_turn_at_once() -> None:
+    waiting: list[int] = []
+
+    class Waiting(Paced):
+        def is_waiting(self) -> bool:
+            return bool(waiting)
+
+        def turn(self) -> float:
+            waiting.clear()
+            return super().turn()
+
+    connection = Connection(name="a", module="m", plugin=Waiting, options={})
+    whole = Configuration(file=Path("x"), directory=Path("."), connections=(connection,))
+    stepper = Stepper(whole, 1000.0, refuse=lambda connection: "")
+    stepper.start()
+    worker: Any = stepper.plugins["a"]
+    worker.next = lambda now: now + 10.0
+    stepper.settle()
+    stepper.set_clock(1001.0)
+    stepper.settle()
+    assert worker.times == [1000.0]
+    waiting.append(1)
+    stepper.settle()
+    assert worker.times == [1000.0, 1001.0]
+
+
+def test_timers_are_called_at_their_times_and_the_clock_is_told_of() -> None:
+    stepper, worker = paced(lambda now: now + 0.5)
+    seen: list[tuple[str, float]] = []
+    stepper.moving = lambda: seen.append(("moving", stepper.now))
+    stepper.every(0.5, lambda: seen.append(("timer", stepper.now)))
+    stepper.settle()
+    stepper.pass_until(1000.75)
+    assert seen == [("moving", 1000.0), ("timer", 1000.5), ("moving", 1000.5)]
+    assert worker.times == [1000.0, 1000.5]
+    stepper.set_clock(1000.75)
+    assert len(seen) == 3, "it has not moved"
 
 
 @pytest.mark.parametrize(
