@@ -227,6 +227,53 @@ def test_it_waits_no_longer_than_until_its_tick(make: Make, clock: Clock) -> Non
     assert waits == pytest.approx([1.0, 0.25, 0.125, 0.0])
 
 
+def test_a_tick_that_comes_late_delays_no_other(make: Make, clock: Clock) -> None:
+    notes, began = make(Notes), clock.now
+    notes.follow()
+    for passed in (1.25, 1.75, 2.0, 5.5, 6.0, 6.5):
+        clock.now = began + passed
+        notes.step(0.0)
+    assert [at - began for at in notes.ticks] == [1.25, 2.0, 5.5, 6.5], "those that were missed are not made up for"
+
+
+def test_changes_gather_before_they_are_passed_on(make: Make, db: Database) -> None:
+    class Gathering(Notes):
+        gather = 0.1
+
+    notes = make(Gathering)
+    notes.start()
+    began = time.monotonic()
+    while time.monotonic() < began + 0.35:
+        db.write("OAT", 1.0)
+        time.sleep(0.001)
+    assert notes.counts["batches"] <= 6
+    assert notes.counts["conflated"] > 0
+
+
+def test_in_a_replay_it_has_its_turn_when_changes_have_gathered(db: Database, clock: Clock) -> None:
+    class Gathering(Notes):
+        gather = 0.125
+
+    adopted: list[Worker[Any]] = []
+    with World(db, adopt=adopted.append, clock=clock).hosting():
+        notes = Gathering("it", {})
+    assert not notes.is_waiting()
+    notes.start()
+    assert adopted == [notes]
+    began = clock.now
+    assert notes.turn() == began + 0.125, "the first time with all readings"
+    assert notes.turn() == began + 1.0, "its next tick"
+    assert not notes.is_waiting()
+    db.write("OAT", 1.0)
+    assert not notes.is_waiting(), "others may follow"
+    clock.now += 0.125
+    assert notes.is_waiting()
+    clock.now += 0.8125
+    assert notes.turn() == began + 1.0
+    assert not notes.is_waiting()
+    notes.shutdown()
+
+
 def test_it_ticks_without_following_any_key(make: Make, clock: Clock) -> None:
     class Ticks(Notes):
         FOLLOWS = ()
@@ -320,6 +367,20 @@ class Worked(Worker):
 
     def wake(self) -> None:
         self.go_on.set()
+
+
+def test_a_worker_has_to_say_what_it_does() -> None:
+    worker: Any = Worker("it", {})
+    for missing in (worker.work, worker.turn):
+        with pytest.raises(NotImplementedError):
+            missing()
+    assert worker.is_waiting() is False
+
+
+def test_a_worker_that_hangs_keeps_no_process_alive(make: Make) -> None:
+    worker = make(Notes, "hanging")
+    worker.start()
+    assert [thread.daemon for thread in threading.enumerate() if thread.name == "hanging"] == [True]
 
 
 def test_a_worker_runs_until_it_is_stopped(make: Make) -> None:

@@ -14,6 +14,7 @@ import fixgw.database
 from fixgw.backoff import Backoff
 from fixgw.database import Database, Definition
 from fixgw.drivers.links.instrument import Instrument, InstrumentOptions, Protocol
+from fixgw.kit.anonymous import Shift
 from fixgw.plugin import Options, PluginBase, PluginFail, Poller, TypeVar
 from fixgw.world import World
 
@@ -122,6 +123,21 @@ def test_the_base_class_is_a_plugin_that_does_nothing() -> None:
     assert not made.running
 
 
+def test_what_a_plugin_does_not_say_of_itself_is_nothing(db: Database) -> None:
+    class Plain(PluginBase):
+        pass
+
+    options: Any = {}
+    for said in (Plain.check(options, db), Plain.advise(options, db), Plain.claims(options), Plain.references(options)):
+        assert list(said) == []
+    for told in (Plain.writes(options), Plain.heard_as("it", options), Plain.functions(), Plain.preflight(options)):
+        assert list(told) == []
+    assert Plain.carries_votes(options) is False
+    assert Plain.anonymise(options, [], Shift(0, 0), True) is None
+    flags = Plain.runs_by_itself, Plain.elects, Plain.simulates, Plain.safe, Plain.replays
+    assert (flags, Plain.Options) == ((False,) * 5, None)
+
+
 def test_the_status_keeps_its_order() -> None:
     class Ordered(PluginBase):
         def get_status(self) -> OrderedDict[str, int]:
@@ -154,6 +170,15 @@ class Serial(Options, frozen=True, kw_only=True):
 
 class Declared(PluginBase[Serial]):
     pass
+
+
+def test_a_plugin_gets_the_board_and_the_quorum_of_its_gateway(db: Database) -> None:
+    world = World(db)
+    with world.hosting():
+        plugin = PluginBase("it", {})
+    assert plugin.notices is world.notices
+    assert plugin.quorum is world.quorum
+    assert plugin.db is db
 
 
 def test_a_plugin_knows_whether_it_is_part_of_a_replay() -> None:

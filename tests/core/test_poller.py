@@ -101,6 +101,16 @@ def test_it_opens_the_device_and_is_healthy(device: Device) -> None:
     assert threading.current_thread() not in device.threads
 
 
+def test_after_a_step_without_an_error_the_next_follows_at_once(device: Device) -> None:
+    assert device.step(0.0) == 0.0
+    assert device.connected
+    device.steps.put(gone)
+    device.alive = None
+    assert device.step(0.0) == pytest.approx(0.01)
+    assert not device.connected
+    assert device.alive is not None, "it is not hung"
+
+
 def test_counts_are_shown_in_the_order_of_their_first_use(device: Device) -> None:
     for what in ("sentences", "errors", "sentences"):
         device.count(what)
@@ -340,6 +350,10 @@ def test_a_driver_must_override_poll() -> None:
 def test_in_a_replay_its_next_turn_is_due_when_it_has_something_to_do() -> None:
     class Replayed(Device):
         by = float("inf")
+
+        def poll(self, timeout: float) -> None:
+            assert timeout == 0.0, "nobody waits"
+            super().poll(timeout)
 
         def poll_by(self) -> float:
             return self.by
