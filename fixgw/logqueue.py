@@ -39,7 +39,6 @@ class QueuedHandler(logging.Handler):
         super().__init__(target.level)
         self.target = target
         self.filters, target.filters = target.filters, []
-        target.setLevel(logging.NOTSET)
         target.handleError = self._note_failure  # type: ignore[method-assign]
         #: The number of records dropped because the queue was full.
         self.dropped = 0

@@ -17,6 +17,7 @@ import pytest
 from fixgw import configuration
 from fixgw.configuration import Configuration, Connection
 from fixgw.errors import FixgwError, Problem
+from fixgw.identity import identity
 from fixgw.kit.raw import Heard
 from fixgw.plugin import Worker
 from fixgw.stepper import MAX_RESTLESS, MAX_TURNS, NOTHING_THERE, Stepper, explain
@@ -56,6 +57,41 @@ def test_nothing_is_connected_until_somebody_connects_it(stepper: Stepper) -> No
     assert NOTHING_THERE in sensor.health()
     assert stepper.failed == {}
     assert stepper.left_out == {"netfix": "fixgw.plugins.netfix is no part of a replay"}
+
+
+def test_a_stepper_leads_under_a_name_that_is_always_the_same(stepper: Stepper) -> None:
+    assert stepper.world.quorum.leader is True
+    assert identity(stepper.db) == "stepped-000000"
+    assert identity(Stepper(stepper.configuration, 0.0, name="panel").db) == "panel-000000"
+
+
+def test_a_link_has_one_feed_which_takes_what_is_sent() -> None:
+    sent: list[tuple[str, Any]] = []
+
+    def take(link: str, data: Any) -> bool:
+        sent.append((link, data))
+        return len(sent) < 2
+
+    stepper = noted(sent=take, absent="not here")
+    assert stepper.feeds == {}
+    feed = stepper.feed("gps")
+    assert feed.trouble == "not here"
+    feed.trouble = ""
+    assert stepper.feed("gps") is feed
+    assert stepper.feed("gps").trouble == ""
+    assert [feed.sent(b"a"), feed.sent(b"b")] == [True, False]
+    assert sent == [("gps", b"a"), ("gps", b"b")]
+    assert stepper.feeds == {"gps": feed}
+    assert noted().feed("gps").sent(b"a") is None, "by default, whoever asks learns nothing"
+
+
+def test_a_plugin_has_the_source_of_its_connection_and_options_of_its_own() -> None:
+    stepper = noted("a:finish")
+    stepper.start()
+    plugin: Any = stepper.plugins["a"]
+    assert plugin.source == stepper.configuration.connections[0].source
+    plugin.config["more"] = 1
+    assert stepper.configuration.connections[0].options == {"finish": True}
 
 
 def test_the_date_is_that_of_the_clock_unless_another_is_given(stepper: Stepper) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pty
@@ -168,6 +169,83 @@ def test_a_handler_that_is_stuck_is_named_after_two_seconds(
     assert (logqueue.trouble(), slow.written[-1]) == ("", "1")
 
 
+def test_what_a_stream_fails_at_is_counted_and_said_once_too(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    handler = QueuedHandler(logging.StreamHandler(closed))
+    log.addHandler(handler)
+    log.warning("a")
+    log.warning("b")
+    assert handler.join(20)
+    assert handler.failed == 2
+    assert capsys.readouterr().err == "<4>StreamHandler cannot log: I/O operation on closed file\n"
+
+
+def test_each_line_that_is_dropped_is_reported_once(slow: Slow, log: logging.Logger) -> None:
+    handler = QueuedHandler(slow, size=1)
+    log.addHandler(handler)
+    for lost in (2, 3):
+        slow.entered.clear()
+        slow.gate.clear()
+        log.warning("written")
+        assert slow.entered.wait(20)
+        for _ in range(1 + lost):
+            log.warning("more")
+        written = len(slow.written)
+        slow.gate.set()
+        deadline = time.monotonic() + 20
+        while len(slow.written) < written + 3 and time.monotonic() < deadline:
+            time.sleep(0.001)
+    assert handler.join(20)
+    assert [text for text in slow.written if "dropped" in text] == [
+        "2 log lines were dropped: Slow was too slow",
+        "3 log lines were dropped: Slow was too slow",
+    ]
+    assert handler.dropped == 5
+
+
+def test_a_thousand_lines_wait(slow: Slow, log: logging.Logger) -> None:
+    handler = QueuedHandler(slow)
+    log.addHandler(handler)
+    slow.gate.clear()
+    log.warning("0")
+    assert slow.entered.wait(20)
+    for _ in range(1002):
+        log.warning("more")
+    assert handler.dropped == 2
+    slow.gate.set()
+    assert handler.join(20)
+
+
+def test_a_target_is_closed_unless_it_is_stuck(slow: Slow, log: logging.Logger) -> None:
+    closed: list[int] = []
+    slow.close = lambda: closed.append(1)  # type: ignore[method-assign]
+    handler = QueuedHandler(slow)
+    log.addHandler(handler)
+    slow.gate.clear()
+    log.warning("0")
+    assert slow.entered.wait(20)
+    handler.close()
+    assert closed == []
+    slow.gate.set()
+    assert handler.join(20)
+    handler.close()
+    assert closed == [1]
+
+
+def test_several_that_are_stuck_are_all_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    queues = [QueuedHandler(Slow(), clock=lambda: 110.0) for _ in range(3)]
+    for number, queue in enumerate(queues):
+        queue.dropped, queue.failed = number, number
+    queues[0]._since = queues[2]._since = 100.0
+    monkeypatch.setattr(logqueue, "_handlers", queues)
+    stuck = "the log is stuck: Slow has been writing one line for 10 s"
+    assert logqueue.trouble() == f"{stuck}; {stuck}, 2 dropped"
+    assert logqueue.dropped() == {"Slow": 6}
+
+
 def test_a_queue_sleeps_until_something_is_logged(slow: Slow, log: logging.Logger) -> None:
     woken: list[int] = []
 
@@ -203,6 +281,9 @@ def test_all_queues_together_have_the_time_to_finish(monkeypatch: pytest.MonkeyP
     assert logqueue.finish(2.0) is False
     assert waits == [2.0, 0.5, 0.0]
     assert logqueue.finish(2.0) is True
+    del waits[:]
+    logqueue.finish()
+    assert waits == [1.0, 0.0, 0.0], "the end of the process does not wait for long"
 
 
 def test_loggers_that_share_a_handler_share_its_queue(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
