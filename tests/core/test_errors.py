@@ -11,6 +11,7 @@ import pytest
 from fixgw import errors
 from fixgw.errors import (
     Advice,
+    BadModule,
     BadValue,
     ConfigurationError,
     DeviceError,
@@ -23,8 +24,10 @@ from fixgw.errors import (
     Refused,
     RequestTimeout,
     UnknownKey,
+    counted,
     did_you_mean,
     nearest,
+    printable,
 )
 
 
@@ -127,6 +130,8 @@ def test_a_missing_library_names_the_command_that_installs_it_here() -> None:
     error = MissingLibrary("RPi.GPIO", "rpi")
     assert error.fix.startswith(shlex.quote(sys.executable))
     assert str(error) == f"RPi.GPIO is not installed: {error.fix}"
+    assert (error.library, error.extra) == ("RPi.GPIO", "rpi")
+    assert MissingLibrary("somebody_elses").extra == MissingLibrary("somebody_elses").fix == ""
     assert str(MissingLibrary("somebody_elses")) == "somebody_elses is not installed"
 
 
@@ -150,3 +155,31 @@ def test_the_nearest_name_is_suggested(name: str, expected: str) -> None:
 def test_a_plugin_can_raise_the_class_without_arguments() -> None:
     with pytest.raises(PluginFail):
         raise PluginFail
+
+
+def test_a_bad_module_says_which_and_whether_there_is_none() -> None:
+    error = BadModule("fixgw.plugins.x", "it has no plugin")
+    assert (str(error), error.module, error.reason) == ("it has no plugin", "fixgw.plugins.x", "it has no plugin")
+    assert error.absent is False
+    assert BadModule("x", "no such module", True).absent is True
+
+
+@pytest.mark.parametrize(
+    ("code", "meaning"),
+    [("001", "unknown key"), ("002", "no such flag, or wrong subscription"), ("004", "unknown command")],
+)
+def test_each_code_has_its_meaning(code: str, meaning: str) -> None:
+    assert str(Refused("@x", code)) == f"@x: {meaning}"
+
+
+def test_things_are_counted_in_words() -> None:
+    assert [counted(n, "problem") for n in (0, 1, 2)] == ["0 problems", "1 problem", "2 problems"]
+
+
+def test_of_names_that_differ_in_case_the_first_is_suggested() -> None:
+    assert nearest("ias", ["ias", "IAS"]) == nearest("ias", ["IAS", "ias"]) == "IAS"
+    assert nearest("55", (n for n in (551, "x"))) == "551"  # type: ignore[misc]
+
+
+def test_only_what_is_not_printable_is_replaced() -> None:
+    assert printable("ä \x1b[0m\u202e\n") == r"ä \x1b[0m\u202e\n"

@@ -302,3 +302,23 @@ def test_the_thread_remembers_until_it_is_stopped(monkeypatch: pytest.MonkeyPatc
     series = history.read(["IAS"]).series["IAS"]
     assert series is not None
     assert 80.0 in series.values
+
+
+def test_it_can_be_started_again_and_its_thread_keeps_no_process_alive() -> None:
+    history = History(Database([Definition(key="IAS")]))
+    history.stop()
+    for _ in range(2):
+        sampled = threading.Event()
+        history.sample = sampled.set  # type: ignore[method-assign]
+        history.start()
+        thread = history._thread
+        assert thread is not None
+        assert thread.daemon
+        assert sampled.wait(5)
+        history.stop()
+        assert not thread.is_alive()
+
+
+def test_the_age_of_the_past_is_never_negative(bench: Bench) -> None:
+    bench.step(IAS=1)
+    assert bench.history.read([]).tree(bench.time - 5.0)["age"] == 0.0

@@ -289,6 +289,57 @@ def test_one_unusable_setting_does_not_affect_the_others(aircraft: Aircraft, cap
     assert len(caplog.records) == 4
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "usable"),
+    [
+        *(("BARO", 20.0, True), ("BARO", 35.0, True), ("BARO", 19.9, False), ("BARO", 35.1, False)),
+        *(("DIM", 0, True), ("DIM", 100, True), ("DIM", -1, False), ("DIM", 101, False)),
+    ],
+)
+def test_a_value_at_the_end_of_its_range_is_restored(
+    aircraft: Aircraft, key: str, value: float, usable: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    state.save(aircraft.path, json.dumps({"settings": {key: {"value": value, "source": "gpio"}}}).encode())
+    db = aircraft.start()
+    assert (db.read(key).source == KEPT) is usable
+    assert caplog.messages == (
+        [] if usable else [f"{key}: its saved value is not usable: {key}: {value} is outside its range"]
+    )
+
+
+def test_what_it_says_of_itself(aircraft: Aircraft, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    db = aircraft.start()
+    assert not caplog.records
+    db.write("BARO", 30.12, "gpio")
+    db.write("DIM", 5, "gpio")
+    aircraft.stop()
+    assert aircraft.path.read_text().startswith('{\n "settings": {\n  "BARO": {\n'), "people can read it"
+    again = aircraft.start()
+    assert caplog.messages == ["restored 2 settings from before the restart"]
+    again.write("BARO", 30.12, "netfix")
+    aircraft.stop()
+    again.write("BARO", 31.0, "netfix")
+    file = str(aircraft.path)
+    assert aircraft.now.status() == {"kept": 5, "restored": 2, "saved": 0, "saving failed": 0, "file": file}
+    kept = json.loads(state.load(aircraft.path) or b"")["settings"]
+    assert kept["BARO"] == {"value": 30.12, "source": "gpio"}, "what is the same is not saved, nor what comes too late"
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"settings": []}', "its settings are not a mapping"),
+        (b"{}", "KeyError: 'settings'"),
+        (b"12", "TypeError: 'int' object is not subscriptable"),
+    ],
+)
+def test_why_a_file_is_unusable(aircraft: Aircraft, content: bytes, why: str, caplog: pytest.LogCaptureFixture) -> None:
+    state.save(aircraft.path, content)
+    aircraft.start()
+    assert caplog.messages == [f"{aircraft.path} is unusable, starting without it: {why}"]
+
+
 def test_without_settings_to_keep_there_is_no_file_and_no_thread(aircraft: Aircraft) -> None:
     db = aircraft.start([Definition(key="BARO")])
     before = threading.active_count()

@@ -356,3 +356,70 @@ def test_within_detached_nothing_is_loaded_or_saved(tmp_path: Path) -> None:
     assert inside.close()
     assert (inside.saved, load(path)) == (0, OLD)
     assert [keeper.load() for keeper in (*elsewhere, Keeper(path, log))] == [OLD, OLD], "another thread; and afterwards"
+
+
+def test_a_file_has_the_mode_that_is_asked_for_or_the_default(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        state.replace(tmp_path / "a", b"1")
+        state.replace(tmp_path / "b", b"1", 0o604)
+        state.replace(tmp_path / "b", b"2", 0o604)
+    finally:
+        os.umask(before)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"] == [0o640, 0o604]
+    assert sorted(os.listdir(tmp_path)) == ["a", "b"], "without a backup"
+    assert (tmp_path / "b").read_bytes() == b"2"
+
+
+def test_what_a_kill_left_of_a_new_file_is_overwritten(tmp_path: Path) -> None:
+    (tmp_path / ".state.json.new").write_bytes(b"x" * 5000)
+    save(tmp_path / "state.json", OLD)
+    assert load(tmp_path / "state.json") == OLD
+
+
+def test_a_file_that_cannot_be_read_is_an_error_and_no_state_for_a_keeper(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "state.json"
+    path.mkdir()
+    with pytest.raises(IsADirectoryError):
+        load(path)
+    assert Keeper(path, log).load() is None
+    assert "is unusable, starting without it" in caplog.text
+
+
+def test_a_keeper_makes_what_it_writes_when_it_writes_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keeper = Keeper(tmp_path / "state.json", log)
+    made: list[str] = []
+
+    def make() -> bytes:
+        made.append(threading.current_thread().name)
+        return OLD
+
+    keeper.keep(make)
+    thread = keeper._thread
+    assert thread is not None
+    assert thread.daemon, "a dead disk does not keep the process alive"
+    assert keeper.close(20.0)
+    assert made == ["saving state.json"]
+    assert (load(keeper.path), keeper.saved, keeper.failures, keeper.trouble) == (OLD, 1, 0, "")
+    keeper.keep(NEW)
+    assert (load(keeper.path), keeper._thread) == (OLD, thread), "it is closed"
+    assert not caplog.records
+
+
+def test_what_could_not_be_saved_at_the_end_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keeper = Keeper(tmp_path / "state.json", log)
+    keeper.keep(bytes(state.MAX_BYTES + 1))
+    assert not keeper.close(20.0)
+    assert keeper.failures == 1
+    why = f"state is not saved: {state.MAX_BYTES + 1} bytes are too many for {keeper.path}"
+    assert keeper.trouble == why
+    assert caplog.messages == [f"{keeper.path}: {why}; retrying every 30 s", f"{keeper.path} was not saved: {why}"]
+
+
+def test_by_default_eight_writes_go_to_the_disk_at_once_and_then_one_a_second(tmp_path: Path, clock: Clock) -> None:
+    keeper = Keeper(tmp_path / "state.json", log, clock=clock)
+    assert len(keeper._times) == 8
+    keeper._times = [clock.now] * 8
+    assert keeper._pause(False) == 8.0

@@ -50,6 +50,9 @@ def test_any_status_of_a_plugin_becomes_valid_json(value: Any) -> None:
     [
         pytest.param(10**5000, "a huge number", id="huge"),
         (2**64 - 1, 2**64 - 1),
+        (2**64, "a huge number"),
+        (True, True),
+        (bytearray(b"x"), "bytearray(b'x')"),
         (math.nan, None),
         (Mode.CRUISE, 3),
         (datetime.date(2026, 1, 2), "2026-01-02"),
@@ -98,6 +101,8 @@ def test_a_status_is_printed_as_indented_lines() -> None:
         "      1:",
         "        snr: 40",
     ]
+    assert status.get_string({}) == ""
+    assert status.get_string({"a": [None]}) == "a:\n  0: "
 
 
 def test_without_a_gateway_there_is_no_status() -> None:
@@ -173,3 +178,112 @@ def test_collecting_rests_for_a_hundred_times_what_it_cost(monkeypatch: pytest.M
     assert collector._thread is not None
     collector._thread.join(10)
     assert pauses.seconds == pytest.approx([0.4, 1.0])
+
+
+def test_those_who_ask_meanwhile_get_the_next_tree_together() -> None:
+    entered, gate, done = threading.Event(), threading.Event(), threading.Semaphore(0)
+
+    def collect() -> dict[str, Any]:
+        entered.set()
+        assert gate.wait(10)
+        return {}
+
+    collector = status.Collector(collect, done.release)
+    collector.stop()
+    assert collector._thread is None
+    collector = status.Collector(collect, done.release)
+    assert (collector.tree, collector.result, collector.answered) == ({}, "", 0)
+    assert collector.ask() == 1
+    thread = collector._thread
+    assert thread is not None
+    assert thread.daemon, "a plugin that hangs does not keep the process alive"
+    assert entered.wait(10)
+    assert [collector.ask(), collector.ask()] == [2, 3]
+    assert collector._thread is thread
+    gate.set()
+    assert done.acquire(timeout=10)
+    assert done.acquire(timeout=10)
+    assert collector.answered == 3
+    collector.stop()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+# -- how much a tree may contain ---------------------------------------------------------------------------------------
+
+
+def test_what_a_budget_has_spent() -> None:
+    budget = status.Budget(10, 100)
+    assert (budget.used, budget.spent) == (0.0, False)
+    budget.values, budget.text = 5, 90
+    assert budget.used == 0.5
+    budget.text = 20
+    assert budget.used == pytest.approx(0.8)
+    budget.values, budget.text = 1, 1
+    assert not budget.spent
+    budget.values = 0
+    assert budget.spent
+    budget.values, budget.text = 1, 0
+    assert budget.spent
+    assert status.Budget(0, 5).used == status.Budget(5, 0).used == 1.0
+
+
+def test_text_is_cut_when_the_budget_ends() -> None:
+    budget = status.Budget(10, 5)
+    assert [budget.cut("abc"), budget.cut("de"), budget.cut(""), budget.cut("f"), budget.cut("g")] == [
+        *("abc", "de", "", "…", "…")
+    ]
+    assert status.Budget(10, 5).cut("abcdef") == "abcde…"
+    assert status.Budget().cut("x" * status.MAX_TEXT_LENGTH) == "x" * status.MAX_TEXT_LENGTH
+    assert status.plain(b"x" * 3000) == ("b'" + "x" * 3000)[: status.MAX_TEXT_LENGTH] + "…"
+
+
+def test_a_tree_ends_where_its_values_are_spent() -> None:
+    assert status.plain([1, 2, 3], status.Budget(3)) == [1, 2, "…"]
+    assert status.plain({"a": 1, "b": 2, "c": 3}, status.Budget(3)) == {"a": 1, "b": 2, "…": "…"}
+    assert status.plain([1, 2], status.Budget(4)) == [1, 2]
+    assert status.plain({"abc": 1, "de": 2}, status.Budget(9, 3)) == {"abc": 1, "…": "…"}
+
+
+def test_a_tree_is_at_most_eight_deep() -> None:
+    deep: Any = 1
+    for _ in range(status.MAX_DEPTH):
+        deep = [deep]
+    assert status.plain(deep) == deep
+    assert json.dumps(status.plain([deep]), ensure_ascii=False) == "[" * 8 + '"…"' + "]" * 8
+    twice = [1]
+    assert status.plain([twice, twice]) == [[1], [1]], "beside itself, not in itself"
+
+
+@pytest.mark.parametrize(("failures", "found"), [(2, [1, 2]), (3, ["…"])])
+def test_what_another_thread_changes_is_looked_at_three_times(failures: int, found: list[Any]) -> None:
+    class Changing(list[int]):
+        left = failures
+
+        def __iter__(self) -> Iterator[int]:
+            if self.left:
+                self.left -= 1
+                raise RuntimeError("changed size during iteration")
+            return super().__iter__()
+
+    assert status.plain(Changing([1, 2])) == found
+
+
+def test_trees_that_share_stay_in_their_order() -> None:
+    trees = {"b": ({"n": 1}, 0.4), "a": ({"n": 2}, 0.1), "c": ({"n": 3}, 0.5)}
+    assert list(status.share(trees).items()) == [("b", {"n": 1}), ("a", {"n": 2}), ("c", {"n": 3})]
+    assert status.share({}) == {}
+
+
+def test_a_branch_below_the_third_level_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole: list[Any] = []
+    dumps = json.dumps
+
+    def noted(value: Any, **options: Any) -> str:
+        if isinstance(value, dict):
+            whole.append(value)
+        return dumps(value, **options)
+
+    monkeypatch.setattr(json, "dumps", noted)
+    assert status.dump({"a": {"b": {"c": {"d": {"e": 1}}}}}) == '{"a": {"b": {"c": {"d": {"e": 1}}}}}'
+    assert whole == [{"d": {"e": 1}}]

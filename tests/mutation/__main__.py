@@ -95,7 +95,6 @@ THROUGH_OTHERS = {
     "drivers/links/recorded.py": _tests("drivers/links", "raw_tap"),
     "drivers/links/simulator.py": _tests("drivers", "xplane", "fgfs"),
     "fixgw/configuration/playback.py": _tests("cli", "cli_playback"),
-    "fixgw/identity.py": _tests("plugins/netfix", "netfix_mirror"),
     "fixgw/kit/navigation.py": _tests("plugins/compute", "compute_formulas", "compute_vectors"),
     "fixgw/kit/place.py": _tests("drivers", "stratux", "xgps", "gpsd"),
 }
