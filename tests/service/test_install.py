@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import pytest
 
+import fixgw
 from fixgw import install
 from fixgw.install import FILES, main
 
@@ -111,6 +112,113 @@ def test_the_service_is_set_up_in_this_order(tmp_path: Path, capsys: pytest.Capt
         "udevadm control --reload",
         "userdel fixgw",
     ]
+
+
+def test_each_part_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*arguments: str) -> list[str]:
+        assert run(tmp_path / "system", *arguments) == 0
+        return capsys.readouterr().out.splitlines()
+
+    first = said("--system-site-packages")
+    assert [line for line in first if line[0] != " "] == [
+        f"FIX Gateway {fixgw.__version__}",
+        f"The program, in /opt/fixgw, from {ROOT}",
+        "The configuration, in /etc/fixgw",
+        "Units, users and device rules, in /usr/local/lib",
+        "The service",
+    ]
+    assert "  with access to the system's Python packages, because lgpio and others have no wheels" in first
+    files = {f"{install.LIBRARY}/{place}" for place in FILES.values()}
+    commands = {f"/usr/local/bin/{name}" for name in install.COMMANDS}
+    assert {f"  written: {file}" for file in files} < {*first}
+    assert {f"  linked: {command} -> /opt/fixgw/bin/{Path(command).name}" for command in commands} < {*first}
+    second = said("remove")
+    assert [line for line in second if line[0] != " "] == [
+        "The service",
+        "Its files",
+        "Kept: /etc/fixgw; /usr/local/share/fixgw, to compare it with later defaults;",
+        "state and logs in /var/lib/fixgw and /var/log/fixgw; and the user. --purge removes them too",
+    ]
+    assert {line for line in second if "removed: " in line} == {f"  removed: {name}" for name in files | commands}
+
+
+def test_a_file_is_for_all_to_read_and_its_change_asks_for_a_restart(tmp_path: Path) -> None:
+    target = install.Target(tmp_path, say=lambda _: None)
+    target.write("/etc/new", b"1")
+    assert (target.path("/etc/new").stat().st_mode & 0o777, target.changed) == (0o644, True)
+    again = install.Target(tmp_path, say=lambda _: None)
+    again.write("/etc/new", b"1")
+    assert not again.changed
+
+
+def test_what_is_in_the_place_of_a_link_is_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    target = install.Target(tmp_path, say=said.append)
+    target.path("/usr").mkdir()
+    target.path("/usr/fixgw").write_text("theirs")
+    target.link("/usr/fixgw", "/opt/fixgw")
+    assert said == ["  kept, because it is not ours: /usr/fixgw"]
+    assert target.path("/usr/fixgw").read_text() == "theirs"
+
+
+def test_without_a_network_it_says_how_to_do_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Offline(Computer):
+        def run(self, *command: str, optional: bool = False) -> bool:
+            if "pip" in command:
+                raise install.Refused("this command failed")
+            return True
+
+    arguments = install.parser().parse_args(["--wheel", "x.whl"])
+    with pytest.raises(
+        install.Refused, match="this command failed\nWithout a network, use --offline with --find-links"
+    ):
+        install.pip_install(Offline(tmp_path), "x.whl", arguments, again=False)
+
+
+def test_wheels_are_taken_from_where_one_says(tmp_path: Path) -> None:
+    arguments = install.parser().parse_args(
+        ["--offline", "--find-links", str(tmp_path), "--find-links", "here", "--extras", "rpi,can"]
+    )
+    target = Noted(tmp_path)
+    install.pip_install(target, "x.whl", arguments, again=True)
+    pip = "/opt/fixgw/bin/python -I -m pip --disable-pip-version-check --no-input --quiet install"
+    where = f"--no-index --find-links {tmp_path} --find-links {os.path.abspath('here')}"
+    wheel = os.path.abspath("x.whl")
+    assert target.commands == [
+        f"{pip} {where} {wheel}[rpi,can]",
+        f"{pip} --force-reinstall --no-deps {where} {wheel}",
+    ]
+
+
+@pytest.mark.parametrize("base", ["", "/usr/bin/python3"])
+def test_the_environment_is_made_with_the_python_behind_this_one(monkeypatch: pytest.MonkeyPatch, base: str) -> None:
+    asked: list[str] = []
+
+    def probe(command: list[str], **more: object) -> subprocess.CompletedProcess[str]:
+        asked.append(command[0])
+        return subprocess.CompletedProcess(command, 0, "3.12\n\nyes\n")
+
+    monkeypatch.setattr(subprocess, "run", probe)
+    monkeypatch.setattr(sys, "_base_executable", base)
+    monkeypatch.setattr(sys, "executable", "/opt/venv/bin/python")
+    assert install.base_python(None) == (base or "/opt/venv/bin/python", "3.12", True)
+    assert install.base_python("/usr/local/bin/python4")[0] == "/usr/local/bin/python4"
+    monkeypatch.setattr(sys, "_base_executable", "/home/pilot/python")
+    assert install.base_python(None)[0] == "/usr/bin/python3", "the service cannot see into a home"
+
+
+def test_an_error_of_the_system_has_its_file_if_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors = [OSError(28, "No space left on device", "/etc/fixgw"), OSError("the disk is gone")]
+
+    def fail(*_: object) -> int:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(install, "install", fail)
+    for words in ("fixgw-install: /etc/fixgw: No space left on device", "fixgw-install: the disk is gone"):
+        assert run(tmp_path) == 1
+        assert capsys.readouterr().err.strip() == words
 
 
 @pytest.mark.parametrize("rate", ["10000", "1000000"])
