@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from typing import Annotated, Any, assert_type
 
 import msgspec
@@ -172,10 +173,48 @@ class Declared(PluginBase[Serial]):
     pass
 
 
-def test_a_plugin_gets_the_board_and_the_quorum_of_its_gateway(db: Database) -> None:
+def test_what_a_plugin_adds_it_removes_by_its_data(db: Database) -> None:
+    with World(db).hosting():
+        plugin = PluginBase("it", {})
+    heard: list[Any] = []
+
+    def hear(key: str, value: Any, udata: Any) -> None:
+        heard.append(udata)
+
+    for udata in ([1], [2], None):
+        plugin.db_callback_add("IAS", hear, udata)
+    plugin.db_callback_del("IAS", hear, [1])
+    plugin.db_callback_del("ALT", hear)
+    assert [udata for _, _, udata in plugin._callbacks] == [[2], None]
+    plugin.db_write("IAS", 1.0)
+    assert heard == [[2], None]
+    plugin.db_callback_del("*", hear)
+    assert plugin._callbacks == []
+    plugin.db_callback_add("IAS", hear)
+    plugin.shutdown()
+    assert plugin._callbacks == []
+
+
+def test_a_plugin_that_has_ended_offers_nothing(db: Database) -> None:
     world = World(db)
     with world.hosting():
         plugin = PluginBase("it", {})
+    plugin.offer("zero", lambda words: "done")
+    assert world.offered("zero") is not None
+    plugin.done()
+    assert plugin.done_with == "its work is done"
+    plugin.done("the flight is over")
+    assert plugin.done_with == "the flight is over"
+    plugin.shutdown()
+    assert world.offered("zero") is None
+
+
+def test_a_plugin_gets_the_board_and_the_quorum_of_its_gateway(db: Database) -> None:
+    then = datetime(2026, 5, 4, tzinfo=UTC)
+    world = World(db, utc=lambda: then)
+    with world.hosting():
+        plugin = PluginBase("it", {})
+    assert plugin.utc() is then
     assert plugin.notices is world.notices
     assert plugin.quorum is world.quorum
     assert plugin.db is db

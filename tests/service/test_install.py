@@ -132,6 +132,9 @@ def test_each_part_is_announced(tmp_path: Path, capsys: pytest.CaptureFixture[st
     commands = {f"/usr/local/bin/{name}" for name in install.COMMANDS}
     assert {f"  written: {file}" for file in files} < {*first}
     assert {f"  linked: {command} -> /opt/fixgw/bin/{Path(command).name}" for command in commands} < {*first}
+    again = said("--system-site-packages")
+    assert {f"  unchanged: {file}" for file in files} < {*again}
+    assert not any("linked: " in line for line in again)
     second = said("remove")
     assert [line for line in second if line[0] != " "] == [
         "The service",
@@ -180,6 +183,7 @@ def test_wheels_are_taken_from_where_one_says(tmp_path: Path) -> None:
         ["--offline", "--find-links", str(tmp_path), "--find-links", "here", "--extras", "rpi,can"]
     )
     target = Noted(tmp_path)
+    target.home.mkdir(parents=True)
     install.pip_install(target, "x.whl", arguments, again=True)
     pip = "/opt/fixgw/bin/python -I -m pip --disable-pip-version-check --no-input --quiet install"
     where = f"--no-index --find-links {tmp_path} --find-links {os.path.abspath('here')}"
@@ -281,6 +285,7 @@ def test_an_upgrade_keeps_the_configuration_and_shows_what_changed(
     assert "kept, because you edited it; the default has changed: /etc/fixgw/default.yaml" in said
     assert "--take-defaults" in said
     assert "not restored, because you removed it: /etc/fixgw/demo.yaml" in said
+    assert "  Changes in the defaults since the last installation:" in said
     assert "+# a new section" in said
     assert "+BARO = 29.92" in said
     assert "+# a new section" in (system / "usr/local/share/fixgw/changes.diff").read_text()
