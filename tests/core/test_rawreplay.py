@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from fixgw.configuration import Configuration
 from fixgw.database import Database
 from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.pty import VirtualPort
-from fixgw.kit.raw import Event, Heard
+from fixgw.kit.raw import Event, Heard, PinLevel
 from fixgw.rawreplay import Outcome, load, replay
 from fixgw.recording import RecordingError, golden
 from fixgw.recording.capture import (
@@ -350,6 +351,144 @@ def test_a_driver_has_turns_while_its_device_is_there_and_until_it_has_noticed_t
         turns.append(replaying._may_turn(worker))
     stepper.stop()
     assert turns == [False, True, True, True, False]
+
+
+class Watched:
+    """A replay of one sensor that only notes its turns: what its link has for it, and the trouble of the link."""
+
+    def __init__(self, directory: Path, sent: bool = False) -> None:
+        self.lines: list[Line] = []
+        self.replaying = rawreplay._Replay(configured(directory, LINES), Made([]), self.lines.append, sent)  # type: ignore[arg-type]
+        self.stepper = self.replaying.stepper
+        self.stepper.start()
+        self.worker: Any = self.stepper.plugins["sensor"]
+        self.feed = self.stepper.feed("sensor")
+        self.turns: list[tuple[list[Any], str]] = []
+        self.stepper.turn = self._note  # type: ignore[method-assign]
+
+    def _note(self, name: str) -> None:
+        assert name == "sensor"
+        self.turns.append(([entry.data for entry in self.feed.entries], self.feed.trouble))
+
+    def take(self, data: Any, direction: Any = "in") -> None:
+        self.replaying._take(Heard("sensor", make.START_S, direction, data))
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    watched = Watched(tmp_path)
+    yield watched
+    watched.stepper.stop()
+
+
+@pytest.mark.parametrize(
+    ("connected", "outage", "event", "trouble", "turns"),
+    [
+        (False, True, Event("serial", "opened"), "", [(["x"], "")]),
+        (True, False, Event("serial", "opened"), "before", []),
+        (True, False, Event("serial", "polled"), "", [(["x"], "")]),
+        (True, False, Event("serial", "lost", "unplugged"), "unplugged", [([], "unplugged")]),
+        (False, False, Event("serial", "lost"), "lost", [([], "lost")]),
+        (False, True, Event("serial", "lost", "still"), "still", []),
+        (True, False, Event("serial", "baud", "4800"), "before", []),
+    ],
+)
+def test_what_an_event_of_a_link_does(
+    watched: Watched, connected: bool, outage: bool, event: Event, trouble: str, turns: list[Any]
+) -> None:
+    watched.feed.trouble, watched.worker._connected, watched.worker._outage = "before", connected, outage
+    watched.feed.entries.append(Heard("sensor", 0.0, "in", "x"))
+    watched.take(event)
+    assert watched.feed.trouble == trouble
+    assert watched.turns == turns
+
+
+def test_data_before_any_event_open_the_link(watched: Watched) -> None:
+    assert watched.feed.trouble == rawreplay.NO_DATA
+    watched.take(b"a", "out")
+    assert watched.turns == []
+    watched.take(b"b")
+    watched.take(b"c", "discarded")
+    assert watched.turns == [([], ""), ([b"b"], ""), ([b"b", b"c"], "")]
+    assert watched.feed.held_up
+    watched.take(b"d")
+    assert not watched.feed.held_up
+    watched.feed.trouble = "unplugged"
+    watched.take(b"e")
+    assert watched.turns[-1] == ([b"b", b"c", b"d", b"e"], "unplugged"), "an outage ends only when it is said"
+
+
+def test_the_transfers_of_a_poll_come_together(watched: Watched) -> None:
+    one, two, three = (1, b"a"), (2, b"b"), (3, b"c")
+    watched.worker._connected = True
+    watched.take(one)
+    watched.take(two)
+    watched.take(Event("serial", "polled"))
+    assert watched.turns == [([], "")], "that was another link"
+    watched.take(Event("chip", "polled"))
+    watched.take(three)
+    watched.take(Event("chip", "lost", "no answer"))
+    watched.take(Event("chip", "polled"))
+    assert watched.turns[1:] == [
+        ([one, two], ""),
+        ([one, two, three], ""),
+        ([], "no answer"),
+        ([], ""),
+    ]
+    watched.worker._connected, watched.worker._outage = False, True
+    watched.take(one)
+    watched.take(Event("chip", "lost"))
+    assert len(watched.turns) == 5, "one that was not open has nothing to read"
+
+
+def test_pins_have_their_levels_and_edges_call_whoever_waits_for_them(watched: Watched) -> None:
+    called: list[int] = []
+    watched.feed.callbacks[4] = lambda: called.append(4)
+    watched.take(PinLevel(4, True, False))
+    assert (watched.feed.levels, called) == ({4: True}, [])
+    watched.take(PinLevel(4, False, True))
+    watched.take(PinLevel(5, True, True))
+    assert (watched.feed.levels, called) == ({4: False, 5: True}, [4])
+    watched.take(Event("pins", "opened", "4,17,"))
+    assert watched.feed.polled == {4, 17}
+    watched.take(Event("serial", "opened", "9600"))
+    assert watched.feed.polled == {4, 17}, "not of another link"
+
+
+def test_a_replay_lasts_from_the_start_of_the_capture_to_its_end(tmp_path: Path) -> None:
+    sensor = configured(tmp_path, LINES)
+    assert outcome(sensor, Made(said("\n90\n", "91\n")))[1].seconds == 1.0
+    assert outcome(sensor, Made(said("\n90\n"), end=make.START_S + 3.0))[1].seconds == 3.0
+    assert outcome(sensor, Made(said("\n90\n"), end=make.START_S + 0.1))[1].seconds == 0.5
+    early = [entry._replace(stamp=entry.stamp - 5.0) for entry in said("\n90\n") if isinstance(entry, Heard)]
+    lines, done = outcome(sensor, Made(early))
+    assert [each.time for each in lines] == [0.0]
+    assert (done.seconds, done.changes) == (0.0, 1)
+
+
+def test_the_date_of_a_replay_is_that_of_the_capture(watched: Watched) -> None:
+    assert watched.replaying._utc().timestamp() == make.START_S
+    watched.replaying.capture.offset = 100.0
+    assert watched.replaying._utc().timestamp() == make.START_S + 100.0
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xe9x", r"\u00e9x"),
+        ((0x0F, b"\x01\xab"), "0F: 01AB"),
+        ("text", "text"),
+        (SimpleNamespace(arbitration_id=0x1A, data=b"\xab"), "01A#AB"),
+    ],
+)
+def test_what_is_sent_is_among_the_changes_if_it_is_asked_for(tmp_path: Path, data: Any, words: str) -> None:
+    for sent in (False, True):
+        watched = Watched(tmp_path, sent)
+        watched.replaying._note_sent("can can0", data)
+        watched.replaying._flush()
+        assert [(each.key, each.value) for each in watched.lines] == ([("can:can0>", f'"{words}"')] if sent else [])
+        assert watched.replaying.outcome.changes == len(watched.lines)
+        watched.stepper.stop()
 
 
 def test_what_is_left_out_is_named(tmp_path: Path) -> None:
