@@ -81,3 +81,25 @@ def test_several_threads(memory: LogMemory, log: logging.Logger) -> None:
     for thread in threads:
         thread.join()
     assert [line.number for line in memory.lines()] == list(range(1, 801))
+
+
+def test_a_line_has_the_time_of_its_record() -> None:
+    memory = LogMemory()
+    assert (memory.last, memory.lines()) == (0, [])
+    record = logging.LogRecord("other.plugins.gps", logging.INFO, "x.py", 1, "said", None, None)
+    record.created = 1234.5
+    memory.handle(record)
+    assert memory.lines() == [(1, 1234.5, "INFO", "", "said")]
+
+
+def test_only_whoever_has_most_lines_loses_its_first(memory: LogMemory, log: logging.Logger) -> None:
+    other = logging.getLogger("fixgw.plugins.eis")
+    for n in range(MAX_LINES // 2 - 1):
+        other.warning("%d", n)
+    for n in range(MAX_LINES // 2 + 1):
+        log.warning("%d", n)
+    assert len(memory.lines()) == MAX_LINES
+    other.warning("last")
+    assert memory.lines("eis")[0].text == "0"
+    assert memory.lines("gps")[0].text == "1"
+    assert len(memory.lines()) == MAX_LINES

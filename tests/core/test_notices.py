@@ -57,6 +57,9 @@ def test_subscribers_hear_of_changes_only(notices: Notices, caplog: pytest.LogCa
     for _ in range(3):
         notices.put("compare", "IAS", "caution", "IAS MISCOMPARE")
     assert heard == [1]
+    notices.clear("compare", "ALT")
+    notices.clear("quorum", "IAS")
+    assert heard == [1]
     notices.clear("compare")
     notices.clear("compare")
     assert heard == [1, 0]
@@ -108,8 +111,9 @@ def test_an_owner_s_notices_are_bounded_and_severe_ones_find_room(
         assert notices.put("compare", f"a{n}", "advisory", "A")
     with caplog.at_level(logging.WARNING):
         assert not notices.put("compare", "more", "advisory", "A")
-    assert notices.refused == 1
-    assert "too many" in caplog.text
+        assert not notices.put("compare", "again", "advisory", "A")
+    assert notices.refused == 2
+    assert caplog.messages == ["compare has too many notices: more is left out"], "once for each owner"
     assert notices.put("compare", "fire", "warning", "FIRE")
     assert len(notices.all()) == MAX_NOTICES
     assert notices.all()[-1].name == "fire"
@@ -149,3 +153,17 @@ def test_a_plugin_reaches_the_board_of_its_gateway(clock: Clock) -> None:
     plugin.notices.put(plugin.name, "IAS", "caution", "IAS MISCOMPARE")
     assert world.notices.all() == (Notice("compare", "IAS", "caution", "IAS MISCOMPARE", 100.0),)
     assert World().notices.all() == ()
+
+
+def test_what_nobody_put_up_does_not_take_the_place_of_an_owner(notices: Notices) -> None:
+    with pytest.raises(ValueError, match="'panic' is not one of"):
+        notices.put("compare", "IAS", "panic", "IAS")  # type: ignore[arg-type]
+    told: list[int] = []
+    closes = [notices.subscribe(lambda n=n: told.append(n)) for n in range(3)]  # type: ignore[misc]
+    closes[1]()
+    closes[1]()
+    for n in range(MAX_OWNERS):
+        notices.put(f"c{n}", "x", "advisory", "X")
+    assert told == [0, 2] * MAX_OWNERS
+    assert not notices.put("late", "x", "warning", "X"), "however severe"
+    assert told == [0, 2] * MAX_OWNERS, "nothing has changed"
