@@ -369,6 +369,20 @@ class Worked(Worker):
         self.go_on.set()
 
 
+def test_the_end_of_a_worker_is_told_to_its_gateway(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Short(Worker):
+        def work(self) -> None:
+            pass
+
+    world, told = World(db), threading.Event()
+    monkeypatch.setattr(world, "poke", told.set)
+    with world.hosting():
+        worker = Short("short", {})
+    worker.start()
+    assert told.wait(5)
+    worker.shutdown()
+
+
 def test_a_worker_has_to_say_what_it_does() -> None:
     worker: Any = Worker("it", {})
     for missing in (worker.work, worker.turn):

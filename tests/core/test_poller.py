@@ -101,6 +101,21 @@ def test_it_opens_the_device_and_is_healthy(device: Device) -> None:
     assert threading.current_thread() not in device.threads
 
 
+@pytest.mark.parametrize("opened", [True, False])
+def test_recorders_are_told_when_it_stops_with_an_open_device(opened: bool) -> None:
+    class Recorded(Device):
+        def note_loss(self, reason: str) -> None:
+            self._called(f"note: {reason}")
+
+    device = Recorded()
+    if opened:
+        device.step(0.0)
+    device.finish()
+    assert ("note: stopped" in device.log_of_calls) is opened
+    assert not device.connected
+    device.shutdown()
+
+
 def test_after_a_step_without_an_error_the_next_follows_at_once(device: Device) -> None:
     assert device.step(0.0) == 0.0
     assert device.connected

@@ -396,6 +396,33 @@ def test_whose_a_callback_is() -> None:
     assert owner_of(frames[:1], print, [other, one]) is one
 
 
+def test_for_which_plugin_a_thread_works() -> None:
+    one, other = Plain("a", {}), Plain("b", {})
+    kept: list[Any] = []
+
+    def frame_in(module: str, **variables: Any) -> FrameType:
+        """The frame of a function of this module with these local variables, which nobody has called."""
+        where: dict[str, Any] = {"__name__": module}
+        exec(f"def function({', '.join(variables)}):\n    yield", where)
+        kept.append(where["function"](**variables))
+        frame: FrameType = kept[-1].gi_frame
+        return frame
+
+    def works(frame: FrameType | None, alone: bool = False, born: bool = False) -> bool:
+        return runner._works_for(one, frame, "theirs", alone, born)
+
+    assert works(frame_in("elsewhere", it=one))
+    assert not works(frame_in("theirs", it=other), alone=True, born=True), "it is another's"
+    for module in ("theirs", "theirs.part"):
+        assert works(frame_in(module), alone=True)
+        assert not works(frame_in(module)), "two plugins share the module"
+    assert not works(frame_in("theirstoo"), alone=True)
+    assert works(frame_in("elsewhere"), born=True), "who else has started it?"
+    assert not works(frame_in("elsewhere"))
+    assert not works(frame_in("fixgw.kit.shared"), born=True), "others may use it later"
+    assert not works(None, born=True), "it has ended"
+
+
 # -- being done --------------------------------------------------------------------------------------------------------
 
 

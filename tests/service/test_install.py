@@ -154,6 +154,28 @@ def test_a_file_is_for_all_to_read_and_its_change_asks_for_a_restart(tmp_path: P
     assert not again.changed
 
 
+def test_a_link_to_elsewhere_is_ours_to_change(tmp_path: Path) -> None:
+    target = install.Target(tmp_path, say=lambda _: None)
+    for to in ("/opt/old", "/opt/fixgw", "/opt/fixgw"):
+        target.link("/usr/bin/fixgw", to)
+        assert os.readlink(target.path("/usr/bin/fixgw")) == to
+
+
+@pytest.mark.parametrize(
+    ("was", "now"), [("version = 3", "version = 2"), ("packages = false", "packages = true"), ("", "")]
+)
+def test_an_environment_of_another_kind_is_made_anew(
+    tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, was: str, now: str
+) -> None:
+    assert install.install(Computer(tmp_path), played) == 0
+    facts = tmp_path / "opt/fixgw/pyvenv.cfg"
+    facts.write_text(facts.read_text().replace(was, now))
+    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 2")
+    upgrade = Noted(tmp_path)
+    assert install.install(upgrade, played) == 0
+    assert any("venv" in command for command in upgrade.commands) is (was != now)
+
+
 def test_what_is_in_the_place_of_a_link_is_kept(tmp_path: Path) -> None:
     said: list[str] = []
     target = install.Target(tmp_path, say=said.append)
@@ -571,8 +593,10 @@ class Bare(Computer):
         super().__init__(root)
         self.fail = {*fail}
         self.failed: list[str] = []
+        self.last = ""
 
     def run(self, *command: str, optional: bool = False) -> bool:
+        self.last = shlex.join(command)
         if not self.fail & {*command}:
             return super().run(*command, optional=optional)
         self.failed.append(command[0])
@@ -601,8 +625,13 @@ def test_what_only_helps_may_fail(tmp_path: Path, played: argparse.Namespace) ->
     ],
 )
 def test_what_is_needed_must_not_fail(tmp_path: Path, played: argparse.Namespace, fails: str, words: str) -> None:
+    computer = Bare(tmp_path, fails)
     with pytest.raises(install.Refused, match=words):
-        install.install(Bare(tmp_path, fails), played)
+        install.install(computer, played)
+    if fails == "restart":
+        assert computer.last == "systemctl --no-pager --lines=20 status fixgw.service"
+    else:
+        assert fails in computer.last
 
 
 class Noted(Computer):
