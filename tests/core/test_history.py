@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fixgw.database import BAD, FAIL, KEPT, OLD, Database, Definition
-from fixgw.history import LENGTH, MAX_ASKED, MAX_KEYS, OVERRIDDEN, SPAN_S, STEP_S, UNREAL, History
+from fixgw.history import History
+
+# As docs/plugins/netfix.md tells clients.
+STEP_S, SPAN_S, LENGTH = 0.5, 900.0, 1800
+MAX_KEYS, MAX_ASKED = 120, 40
+UNREAL, OVERRIDDEN = 32, 64
 
 
 class Bench:

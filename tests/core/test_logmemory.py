@@ -8,7 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fixgw.logmemory import MAX_CHARS, MAX_LINES, LogMemory
+from fixgw.logmemory import LogMemory
+
+MAX_LINES, MAX_CHARS = 1000, 2000
 
 
 @pytest.fixture

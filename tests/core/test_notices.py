@@ -8,9 +8,11 @@ import threading
 import pytest
 
 from fixgw.database import Database
-from fixgw.notices import MAX_NOTICES, MAX_OWNERS, MAX_TEXT_LENGTH, Notice, Notices
+from fixgw.notices import Notice, Notices
 from fixgw.plugin import PluginBase
 from fixgw.world import World
+
+MAX_OWNERS, MAX_NOTICES, MAX_TEXT_LENGTH = 64, 32, 200
 
 
 class Clock:

@@ -22,6 +22,7 @@ from fixgw.hw_sim.bench.clock import Clock
 from fixgw.state import Keeper, load, save
 
 log = logging.getLogger("test")
+MAX_BYTES = 65536
 OLD, NEW = b'{"fuel": 40.0}', b'{"fuel": 39.5}' * 50
 
 
@@ -50,11 +51,11 @@ def test_the_service_manager_or_the_user_determines_the_directory() -> None:
 
 def test_the_size_is_limited(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
-    save(path, bytes(state.MAX_BYTES))
-    assert load(path) == bytes(state.MAX_BYTES)
+    save(path, bytes(MAX_BYTES))
+    assert load(path) == bytes(MAX_BYTES)
     with pytest.raises(ValueError, match="too many"):
-        save(path, bytes(state.MAX_BYTES + 1))
-    path.write_bytes(bytes(10 * state.MAX_BYTES))
+        save(path, bytes(MAX_BYTES + 1))
+    path.write_bytes(bytes(10 * MAX_BYTES))
     with pytest.raises(ValueError, match="damaged"):
         load(path)
 
@@ -410,10 +411,10 @@ def test_a_keeper_makes_what_it_writes_when_it_writes_it(tmp_path: Path, caplog:
 
 def test_what_could_not_be_saved_at_the_end_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     keeper = Keeper(tmp_path / "state.json", log)
-    keeper.keep(bytes(state.MAX_BYTES + 1))
+    keeper.keep(bytes(MAX_BYTES + 1))
     assert not keeper.close(20.0)
     assert keeper.failures == 1
-    why = f"state is not saved: {state.MAX_BYTES + 1} bytes are too many for {keeper.path}"
+    why = f"state is not saved: {MAX_BYTES + 1} bytes are too many for {keeper.path}"
     assert keeper.trouble == why
     assert caplog.messages == [f"{keeper.path}: {why}; retrying every 30 s", f"{keeper.path} was not saved: {why}"]
 

@@ -20,6 +20,9 @@ from hypothesis import strategies as st
 from fixgw import status, world
 from fixgw.world import World
 
+MAX_ENTRIES, MAX_TEXT_LENGTH, MAX_DEPTH = 1000, 2000, 8  # of each mapping or list, text, and tree
+MAX_TREE_VALUES, MAX_TREE_TEXT = 10_000, 1_000_000  # so that a status fits into one answer
+
 
 class Mode(enum.IntEnum):
     CRUISE = 3
@@ -72,11 +75,11 @@ def test_the_size_of_a_status_is_limited() -> None:
     endless: dict[str, Any] = {}
     endless["again"] = endless
     assert len(json.dumps(status.plain(endless))) < 1000
-    assert len(status.plain("x" * 100_000)) == status.MAX_TEXT_LENGTH + 1
-    assert len(status.plain(range(100_000))) < status.MAX_TEXT_LENGTH
-    for size in (status.MAX_ENTRIES, status.MAX_ENTRIES + 1, 100_000):
-        cut = [status.CUT] if size > status.MAX_ENTRIES else []
-        kept = list(range(min(size, status.MAX_ENTRIES)))
+    assert len(status.plain("x" * 100_000)) == MAX_TEXT_LENGTH + 1
+    assert len(status.plain(range(100_000))) < MAX_TEXT_LENGTH
+    for size in (MAX_ENTRIES, MAX_ENTRIES + 1, 100_000):
+        cut = [status.CUT] if size > MAX_ENTRIES else []
+        kept = list(range(min(size, MAX_ENTRIES)))
         assert status.plain(list(range(size))) == kept + cut
         assert list(status.plain(dict.fromkeys(range(size)))) == [*map(str, kept), *cut]
 
@@ -127,15 +130,15 @@ def test_a_status_that_is_written_branch_by_branch_is_the_same(tree: Any) -> Non
 
 
 def test_trees_that_need_more_than_their_part_share_what_the_others_leave() -> None:
-    text = {"long": ["x" * status.MAX_TEXT_LENGTH] * 500}
+    text = {"long": ["x" * MAX_TEXT_LENGTH] * 500}
     shared = status.share({"text": (text, 1.0), "small": ({"a": 1}, 0.1), "more text": (text, 1.0)})
     assert shared["small"] == {"a": 1}
     for name in ("text", "more text"):
         size = len(json.dumps(shared[name]))
-        assert size == pytest.approx(0.45 * status.MAX_TREE_TEXT, rel=0.05), name
+        assert size == pytest.approx(0.45 * MAX_TREE_TEXT, rel=0.05), name
     values = {"many": [[0] * 999] * 9}
     shared = status.share({"values": (values, 0.9), "text": (text, 1.0)})
-    assert json.dumps(shared["values"]).count("0,") == pytest.approx(0.5 * status.MAX_TREE_VALUES, rel=0.05)
+    assert json.dumps(shared["values"]).count("0,") == pytest.approx(0.5 * MAX_TREE_VALUES, rel=0.05)
     assert status.share({"alone": (values, 0.9)}) == {"alone": values}
 
 
@@ -215,6 +218,7 @@ def test_those_who_ask_meanwhile_get_the_next_tree_together() -> None:
 def test_what_a_budget_has_spent() -> None:
     budget = status.Budget(10, 100)
     assert (budget.used, budget.spent) == (0.0, False)
+    assert status.Budget().given == (MAX_TREE_VALUES, MAX_TREE_TEXT)
     budget.values, budget.text = 5, 90
     assert budget.used == 0.5
     budget.text = 20
@@ -234,8 +238,8 @@ def test_text_is_cut_when_the_budget_ends() -> None:
         *("abc", "de", "", "…", "…")
     ]
     assert status.Budget(10, 5).cut("abcdef") == "abcde…"
-    assert status.Budget().cut("x" * status.MAX_TEXT_LENGTH) == "x" * status.MAX_TEXT_LENGTH
-    assert status.plain(b"x" * 3000) == ("b'" + "x" * 3000)[: status.MAX_TEXT_LENGTH] + "…"
+    assert status.Budget().cut("x" * MAX_TEXT_LENGTH) == "x" * MAX_TEXT_LENGTH
+    assert status.plain(b"x" * 3000) == ("b'" + "x" * 3000)[:MAX_TEXT_LENGTH] + "…"
 
 
 def test_a_tree_ends_where_its_values_are_spent() -> None:
@@ -247,7 +251,7 @@ def test_a_tree_ends_where_its_values_are_spent() -> None:
 
 def test_a_tree_is_at_most_eight_deep() -> None:
     deep: Any = 1
-    for _ in range(status.MAX_DEPTH):
+    for _ in range(MAX_DEPTH):
         deep = [deep]
     assert status.plain(deep) == deep
     assert json.dumps(status.plain([deep]), ensure_ascii=False) == "[" * 8 + '"…"' + "]" * 8

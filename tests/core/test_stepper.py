@@ -20,7 +20,9 @@ from fixgw.errors import FixgwError, Problem
 from fixgw.identity import identity
 from fixgw.kit.raw import Heard
 from fixgw.plugin import Worker
-from fixgw.stepper import MAX_RESTLESS, MAX_TURNS, NOTHING_THERE, Stepper, explain
+from fixgw.stepper import NOTHING_THERE, Stepper, explain
+
+MAX_TURNS = MAX_RESTLESS = 100
 
 SENSOR = """\
 connections:
