@@ -278,9 +278,10 @@ def test_no_call_that_hangs_keeps_the_process_alive(
     bench.start()
     bench.runner._look_for_life(clock.now)
     monkeypatch.setattr(bench.runner, "signs_of_life", lambda now: "none for 10 s")
-    for _ in range(3):
+    for _ in range(5):
         clock.now += 2.5
         bench.runner._look_for_life(clock.now)
+    assert sum(call.name == "gps: disown" for call in calls) == 1, "once, as long as it hangs"
     bench.runner.report()
     bench.die()
     assert {call.name.partition(": ")[2] for call in calls} >= {"run", "disown", "release", "stop"}
@@ -463,6 +464,17 @@ def test_a_stop_that_raises_when_it_is_done_is_told(bench: Bench) -> None:
 # -- stopping ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_stop_while_one_that_is_done_is_being_stopped(bench: Bench) -> None:
+    bench.start()
+    bench.block("stop")
+    bench.plugin.done()
+    bench.runner.tick()
+    assert bench.runner.state is State.STOPPING
+    bench.runner.stop(0.05)
+    assert bench.runner.state is State.STOPPED
+    assert bench.runner.hung == ["stop() has not returned"]
+
+
 def test_a_stop_in_any_state(make: Callable[..., Bench]) -> None:
     def failed(bench: Bench) -> None:
         bench.fail("run", DeviceError("no port"))
@@ -539,6 +551,21 @@ def test_only_plugins_that_may_block_are_asked_on_a_thread(clock: Clock, make: C
     assert asked != [threading.current_thread()]
     assert scripted.runner.health_now() == "dry"
     assert asked[1:] == [threading.current_thread()]
+
+
+def test_the_status_of_a_plugin_is_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.runner.plugin_status() == ({}, 0.0)
+    bench.start()
+    monkeypatch.setattr(bench.plugin, "get_status", lambda: {"satellites": 8})
+    answer, used = bench.runner.plugin_status()
+    assert (answer, used > 0.0) == ({"satellites": 8}, True)
+    monkeypatch.setattr(bench.plugin, "get_status", lambda: 8)
+    assert bench.runner.plugin_status()[0] == {"status": 8}
+    monkeypatch.setattr(bench.plugin, "get_status", lambda: 1 // 0)
+    assert bench.runner.plugin_status() == (
+        {"unavailable": "get_status() raised ZeroDivisionError: integer division or modulo by zero"},
+        0.0,
+    )
 
 
 def test_a_defect_in_health_is_its_answer(bench: Bench) -> None:
