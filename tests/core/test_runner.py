@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -469,9 +470,9 @@ def test_a_stop_while_one_that_is_done_is_being_stopped(bench: Bench) -> None:
     bench.block("stop")
     bench.plugin.done()
     bench.runner.tick()
-    assert bench.runner.state is State.STOPPING
+    assert bench.report["state"] == "stopping"
     bench.runner.stop(0.05)
-    assert bench.runner.state is State.STOPPED
+    assert bench.report["state"] == "stopped"
     assert bench.runner.hung == ["stop() has not returned"]
 
 
@@ -551,6 +552,37 @@ def test_only_plugins_that_may_block_are_asked_on_a_thread(clock: Clock, make: C
     assert asked != [threading.current_thread()]
     assert scripted.runner.health_now() == "dry"
     assert asked[1:] == [threading.current_thread()]
+
+
+def test_a_question_that_takes_long_is_waited_for_once() -> None:
+    release = threading.Event()
+
+    def ask() -> str:
+        release.wait(10)
+        return "well"
+
+    question = runner.Question("health", ask, "not asked")
+    assert (question.ask(0.05), question.answer, question.fresh) == (True, "not asked", False), "it may still answer"
+    began = time.monotonic()
+    assert not question.ask(), "not within half a second"
+    assert 0.3 < time.monotonic() - began < 0.9
+    began = time.monotonic()
+    assert not question.ask()
+    assert time.monotonic() - began < 0.3, "it is not waited for again"
+    release.set()
+    assert question._thread is not None
+    question._thread.join(5)
+    assert question.fresh
+    assert question.ask()
+    assert question.answer == "well"
+
+
+def test_a_plugin_that_has_stopped_is_forgotten(bench: Bench) -> None:
+    bench.start()
+    plugin = bench.plugin
+    assert [ref() for ref in runner._alive].count(plugin) == 1
+    bench.runner.stop(5.0)
+    assert plugin not in [ref() for ref in runner._alive]
 
 
 def test_the_status_of_a_plugin_is_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
