@@ -369,3 +369,11 @@ def test_one_that_has_stopped_is_forgotten(tmp_path: Path) -> None:
     del stepper
     gc.collect()
     assert database() is None
+
+
+def test_what_was_due_before_the_clock_was_set_comes_at_the_next_whole_microsecond() -> None:
+    stepper, worker = paced(lambda now: 1000.1 if now < 1000.1 else float("inf"))
+    stepper.settle()
+    stepper.set_clock(1000.5000003)
+    stepper.pass_until(1001.0)
+    assert worker.times == [1000.0, 1000.500001]
