@@ -684,9 +684,9 @@ def test_what_a_running_gateway_reports_is_a_finding(tmp_path: Path) -> None:
         "configuration": {"file": "/etc/fixgw/my own.yaml", "problems": ["the database definition changed"]},
         "database": {"conflicts": {"IAS": "adc and efis (3 times)"}},
         "connections": {
+            "odd": "unavailable",
             "adc": report(health="no data", restarts=1),
             "can": report(restarts=2, status={"left": bus, "saving failed": 4, "controller": "active"}),
-            "odd": "unavailable",
         },
     }
     found = [(about, *finding) for about, finding in doctor._gateway(tree, connections(tmp_path, "adc", "gps"))]

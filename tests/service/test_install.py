@@ -340,6 +340,9 @@ def test_unedited_files_follow_the_defaults_on_request(system: Path, monkeypatch
     assert run(system, "--take-defaults") == 0
     assert (system / "etc/fixgw/default.yaml").read_bytes() == b"connections: {}\n"
     assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# new\n"
+    NewVersion(monkeypatch, initial_ini=b"# newer\n")
+    assert run(system, "--take-defaults") == 0
+    assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# newer\n", "it is still not edited"
 
 
 def test_a_new_default_can_be_adopted_later(
