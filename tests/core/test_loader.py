@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -166,6 +167,24 @@ def test_after_a_reload_that_fails_the_modules_are_those_of_before(tmp_path: Pat
     assert loader.code_has_changed(old), "it can be corrected and read again"
     (package / "__init__.py").write_text(GUIDE)
     assert loader.reload_plugin(old) is not old
+
+
+def test_code_of_the_same_size_and_second_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python takes the compiled file for that of both."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    file = tmp_path / "loader_test_same.py"
+
+    def write(value: int) -> None:
+        file.write_text(f"from plugin import PluginBase\nclass Plugin(PluginBase):\n    VALUE = {value}\n")
+        os.utime(file, (1_700_000_000, 1_700_000_000))
+
+    write(1)
+    plugin: Any = loader.load_plugin("loader_test_same")
+    assert plugin.VALUE == 1
+    write(2)
+    plugin = loader.reload_plugin(plugin)
+    assert plugin.VALUE == 2
 
 
 def test_the_constructor_gets_the_arguments_that_it_takes() -> None:
