@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -329,6 +332,54 @@ def test_a_status_of_any_length_and_any_text_reaches_systemd(manager: Manager) -
         assert message.startswith(b"READY=1\nSTATUS=")
         assert message.count(b"\n") == 1
     notifier.close()
+
+
+class Gone(BaseException):
+    """The process has ended."""
+
+
+class Broken(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize(
+    ("code", "stray", "written", "hard"),
+    [
+        (EXIT_OK, False, True, False),
+        (EXIT_FAILURE, False, True, False),
+        (EXIT_HUNG, False, True, True),
+        (EXIT_OK, True, True, True),
+        (EXIT_OK, False, False, True),
+    ],
+)
+def test_a_process_ends_hard_if_something_would_keep_it(
+    monkeypatch: pytest.MonkeyPatch, code: int, stray: bool, written: bool, hard: bool
+) -> None:
+    ended: list[int] = []
+
+    def end(code: int) -> None:
+        ended.append(code)
+        raise Gone
+
+    release = threading.Event()
+    if stray:
+        threading.Thread(target=release.wait, args=(10,)).start()
+    monkeypatch.setattr(os, "_exit", end)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    monkeypatch.setattr("fixgw.logqueue.finish", lambda: written)
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stdout", Broken())
+    monkeypatch.setattr(sys, "stderr", closed)
+    try:
+        with pytest.raises(Gone if hard else SystemExit) as left:
+            service.leave(code)
+    finally:
+        release.set()
+    assert (ended == [code]) is hard
+    if isinstance(left.value, SystemExit):
+        assert left.value.code == code
 
 
 def test_a_long_status_ends_with_an_ellipsis() -> None:
