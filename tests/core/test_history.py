@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fixgw.database import BAD, FAIL, KEPT, OLD, Database, Definition
+from fixgw.database import BAD, FAIL, KEPT, OLD, Database, Definition, Reading
 from fixgw.history import History
 
 # As docs/plugins/netfix.md tells clients.
@@ -327,3 +327,16 @@ def test_it_can_be_started_again_and_its_thread_keeps_no_process_alive() -> None
 def test_the_age_of_the_past_is_never_negative(bench: Bench) -> None:
     bench.step(IAS=1)
     assert bench.history.read([]).tree(bench.time - 5.0)["age"] == 0.0
+
+
+def test_an_item_may_be_defined_while_it_looks_for_keys(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = bench.db.readings
+
+    def meanwhile() -> list[Reading]:
+        found = readings()
+        bench.db.define(Definition(key="NEW"))
+        return found
+
+    monkeypatch.setattr(bench.db, "readings", meanwhile)
+    bench.step(IAS=1)
+    assert bench.values("IAS") == [1.0]
