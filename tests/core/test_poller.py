@@ -357,6 +357,28 @@ def test_polling_and_waiting_are_signs_of_life(device: Device) -> None:
     eventually(lambda: alive() > second)
 
 
+def test_what_it_does_unless_a_driver_says_otherwise() -> None:
+    """It looks for a lost device after a quarter of a second, then less and less often, and every five seconds."""
+    there = False
+    timeouts: list[float] = []
+
+    class Plain(Poller):
+        def open(self) -> None:
+            if not there:
+                gone()
+
+        def poll(self, timeout: float) -> None:
+            timeouts.append(timeout)
+            self.stopping.set()
+
+    poller = Plain("gps", {})
+    assert [poller.step(0.0) for _ in range(7)] == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0]
+    there = True
+    poller.work()
+    assert timeouts == [0.2], "a stop may take as long"
+    assert poller.poll_by() == float("inf")
+
+
 def test_a_driver_must_override_poll() -> None:
     with pytest.raises(NotImplementedError):
         Poller("gps", {}).poll(0)
