@@ -309,6 +309,25 @@ def test_the_thread_remembers_until_it_is_stopped(monkeypatch: pytest.MonkeyPatc
     assert 80.0 in series.values
 
 
+def test_it_remembers_at_each_full_half_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.25]
+    history = History(Database([Definition(key="IAS")], lambda: now[0]))
+    waited: list[float] = []
+    remembered: list[float] = []
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            waited.append(timeout)
+            now[0] += timeout
+            return len(waited) > 3
+
+    monkeypatch.setattr(history, "sample", lambda: remembered.append(now[0]))
+    history._run(Stopping())
+    assert waited == [0.25, 0.5, 0.5, 0.5]
+    assert remembered == [100.5, 101.0, 101.5]
+
+
 def test_it_can_be_started_again_and_its_thread_keeps_no_process_alive() -> None:
     history = History(Database([Definition(key="IAS")]))
     history.stop()

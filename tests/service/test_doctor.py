@@ -120,7 +120,7 @@ def test_a_group_without_a_name_is_told_by_its_number(tree: Tree, monkeypatch: p
 
 
 def test_the_user_of_a_process_is_read_from_proc(tree: Tree) -> None:
-    about = "Name:\tfixgw\nUid:\t1000\t991\t991\t991\nGid:\t1000\t991\t991\t991\nGroups:\t20 44 \n"
+    about = "Name:\tfixgw\nUid:\t1000\t991\t992\t993\nGid:\t1000\t991\t992\t993\nGroups:\t20 44 \n"
     tree.write("/proc/77/status", about)
     assert tree.machine.process(77) == Who("991", 991, frozenset([991, 20, 44]))
     assert tree.machine.process(78) is None

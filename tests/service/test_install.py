@@ -383,6 +383,8 @@ def test_a_wrong_command_line_is_refused_in_one_line(capsys: pytest.CaptureFixtu
 
 def test_removing_keeps_the_configuration_and_purging_deletes_it(system: Path) -> None:
     configuration = {n for n in snapshot(system) if n.startswith(("etc/fixgw", "usr/local/share/fixgw"))}
+    (system / "opt/fixgw/bin").mkdir(parents=True)
+    (system / "opt/fixgw/bin/python").touch()
     assert run(system, "remove") == 0
     assert set(snapshot(system)) == configuration
     assert not (system / "usr/local/lib/systemd").exists()

@@ -387,6 +387,14 @@ def test_a_long_status_ends_with_an_ellipsis() -> None:
     assert service._line("x" * 801) == "x" * 799 + "…"
 
 
+def test_a_service_manager_that_does_not_read_holds_up_nobody(manager: Manager) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.path})
+    sent = [notifier.send("WATCHDOG=1") for _ in range(10_000)]
+    notifier.close()
+    assert sent[0]
+    assert not sent[-1]
+
+
 def test_a_status_that_could_not_be_sent_is_sent_again(short_path: Path) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": str(short_path / "notify")})
     notifier.status("well")
