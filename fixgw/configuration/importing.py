@@ -61,10 +61,13 @@ class Report:
             yield f"OK: {self.target / configuration.NAME}; `fixgw check` confirms it"
 
 
+SYSTEM = Path("/etc/fixgw")
+
+
 def old_tree(environ: Mapping[str, str] = os.environ) -> Path | None:
     """The directory of the incumbent's configuration, if it is in one of the usual places."""
     home = Path(environ.get("HOME") or os.path.expanduser("~"))
-    for directory in (home / configuration.INCUMBENT, Path("/etc/fixgw"), Path(sys.prefix, "etc/fixgw")):
+    for directory in (home / configuration.INCUMBENT, SYSTEM, Path(sys.prefix, "etc/fixgw")):
         if (directory / configuration.NAME).is_file() and not (directory / MANIFEST).exists():
             return directory
     return None

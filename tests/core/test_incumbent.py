@@ -1273,6 +1273,7 @@ def test_the_report_tells_all(tmp_path: Path) -> None:
 def test_the_old_tree_is_looked_for_in_the_incumbents_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home, prefix = tmp_path / "makerplane/fixgw/config", tmp_path / "prefix/etc/fixgw"
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "prefix"))
+    monkeypatch.setattr(importing, "SYSTEM", tmp_path / "etc/fixgw")  # this computer may have one
     monkeypatch.setenv("HOME", str(tmp_path))
     for directory in (prefix, home):
         directory.mkdir(parents=True)
