@@ -424,3 +424,114 @@ def test_by_default_eight_writes_go_to_the_disk_at_once_and_then_one_a_second(tm
     assert len(keeper._times) == 8
     keeper._times = [clock.now] * 8
     assert keeper._pause(False) == 8.0
+
+
+def test_the_names_of_files_and_their_directories(monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"STATE_DIRECTORY": "/var/lib/fixgw", "XDG_STATE_HOME": "/x"}
+    assert state.path("a-b_c.1", environ) == Path("/var/lib/fixgw/a-b_c.1.json")
+    assert state.path("a\n", environ) == Path("/var/lib/fixgw/a%0a.json")
+    monkeypatch.setenv("HOME", "/home/pilot")
+    usual = Path("/home/pilot/.local/state/fixgw/can.json")
+    assert state.path("can", {"STATE_DIRECTORY": "", "XDG_STATE_HOME": ""}) == usual
+    monkeypatch.setenv("STATE_DIRECTORY", "/run/fixgw")
+    assert state.path("can") == Path("/run/fixgw/can.json")
+
+
+def test_a_keeper_says_when_it_uses_the_previous_state(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keeper = Keeper(tmp_path / "state.json", log)
+    save(keeper.path, OLD)
+    save(keeper.path, NEW)
+    keeper.path.unlink()
+    assert keeper.load() == OLD
+    assert caplog.messages == [], "the power failed just before the rename"
+    keeper.path.write_text("x")
+    assert keeper.load() == OLD
+    assert caplog.messages == [f"{keeper.path} is damaged: using the previous state"]
+
+
+def test_an_error_leaves_no_open_file_and_is_the_one_that_is_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path / "state.json", OLD)
+    before = len(os.listdir("/proc/self/fd"))
+    save(tmp_path / "state.json", NEW)
+
+    def fail(*args: Any) -> None:
+        raise OSError(errno.EIO, "bad card")
+
+    for name in ("write", "open"):
+        with monkeypatch.context() as broken:
+            broken.setattr(os, name, fail)
+            with pytest.raises(OSError, match="bad card"):
+                save(tmp_path / "state.json", OLD)
+    assert load(tmp_path / "state.json") == NEW
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_an_error_within_detached_ends_it(tmp_path: Path) -> None:
+    save(tmp_path / "state.json", OLD)
+    with pytest.raises(ZeroDivisionError), state.detached():
+        1 // 0  # noqa: B018
+    assert Keeper(tmp_path / "state.json", log).load() == OLD
+
+
+def test_a_keeper_that_was_closed_before_it_kept_anything_starts_no_thread(tmp_path: Path) -> None:
+    keeper = Keeper(tmp_path / "state.json", log)
+    assert keeper.close() is True
+    keeper.keep(OLD)
+    assert keeper._thread is None
+    assert load(keeper.path) is None
+
+
+def test_a_state_that_came_during_a_failed_write_is_the_one_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "RETRY_S", 0.0)
+    written: list[bytes] = []
+
+    def write(path: Path, data: bytes) -> None:
+        written.append(data)
+        if len(written) == 1:
+            keeper.keep(NEW)
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(state, "save", write)
+    keeper = Keeper(tmp_path / "state.json", log)
+    keeper.keep(OLD)
+    until(lambda: keeper.saved == 1)
+    assert keeper.close()
+    assert written == [OLD, NEW]
+
+
+def test_each_reason_for_an_outage_is_logged_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    errors: list[Exception] = [OSError(errno.ENOSPC, "No space left"), OSError(errno.ENOSPC, "No space left")]
+    errors += [OSError("odd"), ValueError("too many")]
+    outcomes: list[Exception | None] = [*errors, None, None]
+
+    def write(path: Path, data: bytes) -> None:
+        if (error := outcomes.pop(0)) is not None:
+            raise error
+
+    monkeypatch.setattr(state, "save", write)
+    keeper = Keeper(tmp_path / "x", log)
+    assert [keeper._save(OLD) for _ in range(6)] == [False] * 4 + [True] * 2
+    assert (keeper.failures, keeper.saved, keeper.trouble) == (4, 2, "")
+    why = "x: state is not saved: {}; retrying every 30 s"
+    said = [text.removeprefix(f"{tmp_path}/") for text in caplog.messages]
+    assert said == [why.format("No space left"), why.format("odd"), why.format("too many"), "x: saved again"]
+
+
+def test_the_reason_for_an_outage_stays_when_the_disk_hangs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    monkeypatch.setattr(state, "save", lambda path, data: answer.wait())
+    keeper = Keeper(tmp_path / "state.json", log)
+    keeper.keep(NEW)
+    keeper.trouble = "state is not saved: bad card"
+    assert keeper.close(0.0) is False
+    assert keeper.trouble == "state is not saved: bad card"
+    answer.set()

@@ -377,3 +377,88 @@ def test_what_was_due_before_the_clock_was_set_comes_at_the_next_whole_microseco
     stepper.set_clock(1000.5000003)
     stepper.pass_until(1001.0)
     assert worker.times == [1000.0, 1000.500001]
+
+
+def test_timers_have_periods_of_their_own_whatever_else_is_due() -> None:
+    stepper, worker = paced(lambda now: now + 0.25)
+    seen: list[tuple[str, float]] = []
+    stepper.every(0.5, lambda: seen.append(("often", stepper.now)))
+    stepper.every(0.75, lambda: seen.append(("seldom", stepper.now)))
+    stepper.settle()
+    stepper.pass_until(1001.75)
+    assert seen == [
+        ("often", 1000.5),
+        ("seldom", 1000.75),
+        ("often", 1001.0),
+        *(("often", 1001.5), ("seldom", 1001.5)),
+    ]
+    assert worker.times == [1000.0 + n / 4 for n in range(7)]
+
+
+def test_one_that_is_stopping_has_no_more_turns() -> None:
+    stepper = noted("a", "b")
+    stepper.start()
+    stepper.tasks["a"].worker.stopping.set()
+    stepper.pass_until(1001.5)
+    assert [done for done in Noted.acts if "turns" in done] == ["b turns"] * 2
+
+
+def test_a_plugin_has_the_meta_of_its_connection() -> None:
+    stepper = noted()
+    (connection,) = noted("a").configuration.connections
+    meta: Any = object()
+    stepper.configuration = replace(stepper.configuration, connections=(replace(connection, meta=meta),))
+    stepper.start()
+    plugin: Any = stepper.plugins["a"]
+    assert plugin.config_meta is meta
+
+
+@pytest.mark.parametrize("defect", [ZeroDivisionError, SystemExit])
+@pytest.mark.parametrize("act", ["run", "stop", "finish"])
+def test_whatever_a_plugin_raises_keeps_no_other_from_its_life(
+    monkeypatch: pytest.MonkeyPatch, defect: type[BaseException], act: str
+) -> None:
+    stepper = noted("a", "b")
+    usual = getattr(Noted, act)
+
+    def fail(self: Noted) -> None:
+        if self.name == "a":
+            raise defect
+        usual(self)
+
+    monkeypatch.setattr(Noted, act, fail)
+    stepper.start()
+    stepper.stop()
+    assert list(stepper.failed) == ["a"]
+    assert ("stop: " in stepper.failed["a"]) == (act != "run")
+    assert defect.__name__ in stepper.failed["a"]
+    assert {"b runs", "b stops", "b finishes"} <= {*Noted.acts}
+
+
+def test_the_first_failure_of_a_plugin_is_the_one_that_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "fixgw.stepper")
+    for act in ("stop", "finish"):
+        monkeypatch.setattr(Noted, act, lambda self: 1 // 0)
+    monkeypatch.setattr(Noted, "turn", lambda self: [].pop())
+    stepper = noted("a")
+    stepper.start()
+    stepper.settle()
+    (record,) = caplog.records
+    assert record.getMessage() == "a failed"
+    assert record.exc_info is not None
+    assert record.exc_info[0] is IndexError
+    stepper.stop()
+    assert list(stepper.failed) == ["a"]
+    assert stepper.failed["a"].startswith("IndexError: ")
+
+
+def test_a_defect_is_explained_with_the_line_that_raised_it() -> None:
+    def fail() -> None:
+        raise ValueError("here")
+
+    with pytest.raises(ValueError, match="here") as caught:
+        fail()
+    line = fail.__code__.co_firstlineno + 1
+    assert explain(caught.value) == f"ValueError: here at test_stepper.py:{line}"
