@@ -18,9 +18,10 @@ import yaml
 
 from fixgw import configuration, rawreplay, state
 from fixgw.configuration import Configuration
-from fixgw.database import Database
+from fixgw.database import FAIL, Database
 from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.identity import identity
 from fixgw.kit.raw import Event, Heard, PinLevel
 from fixgw.rawreplay import Outcome, load, replay
 from fixgw.recording import RecordingError, golden
@@ -611,3 +612,101 @@ def test_the_lines_of_an_outcome_are_read_as_written() -> None:
     ]
     assert str(lines[0]) == "1.250000 IAS 101.5 01000 eis"
     assert list(golden.read(["# a comment\n", "\n", *(f"{each}\n" for each in lines)])) == lines
+
+
+# -- whose values are set again ----------------------------------------------------------------------------------------
+
+
+def test_values_of_a_connection_without_recorded_data_are_set_and_those_of_others_are_its_own(tmp_path: Path) -> None:
+    text = LINES + (
+        "  gps: {module: fixgw.drivers.nmea0183, port: /dev/ttyUSB9}\n"
+        "  eis: {module: fixgw.drivers.nmea0183, port: /dev/ttyUSB8}\n"
+        "  compute: {module: fixgw.plugins.compute, functions: [{function: sum, inputs: [CAT, CAT], output: H2OT1}]}\n"
+    )
+    at = make.START_S
+    entries: list[Entry] = [
+        *said("\n90\n"),
+        Outside(at + 1.0, "GS", 80.0, 0, "gps/1"),
+        Outside(at + 1.0, "OILP1", 40.0, 0, "sensor/1"),
+        Outside(at + 1.0, "H2OT1", 70.0, 0, "compute"),
+        Outside(at + 1.0, "IAS.Vne", 180.0, 0, "someone"),
+    ]
+    lines, done = outcome(configured(tmp_path, text), Made(entries))
+    assert [str(each) for each in lines if each.time == 1.0] == [
+        "1.000000 GS 80.0 00000 gps/1",
+        "1.000000 IAS.Vne 180.0 - someone",
+    ]
+    assert done.silent == ["eis", "gps"]
+
+
+def test_values_of_a_connection_that_cannot_start_are_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = configured(tmp_path, LINES)
+    monkeypatch.setattr(whole.connections[0].plugin, "run", lambda self: 1 // 0)
+    lines, done = outcome(whole, Made([Outside(make.START_S + 1.0, "OILT1", 90.0, 0, "sensor")]))
+    assert [str(each) for each in lines] == ["1.000000 OILT1 90.0 00000 sensor"]
+    assert (done.replayed, list(done.failed)) == ([], ["sensor"])
+
+
+def test_what_cannot_be_set_is_passed_over_and_flags_are_kept(tmp_path: Path) -> None:
+    at = make.START_S
+    entries = [
+        Outside(at + 1.0, "NOSUCH", 1.0, 0, "x"),
+        Outside(at + 1.0, "NOSUCH.Min", 1.0, 0, "x"),
+        Outside(at + 1.0, "IAS", "fast", 0, "x"),
+        Outside(at + 1.0, "TAS", None, 0, "x"),
+        Outside(at + 1.0, "IAS.Vne", None, 0, "x"),
+        Outside(at + 1.0, "ALT", 3000.0, FAIL, "x"),
+    ]
+    lines, _ = outcome(configured(tmp_path, LINES), Made(entries, end=at + 20.0))
+    assert [(each.time, each.key, each.flags) for each in lines] == [(1.0, "ALT", "00010")], "and for all the time"
+
+
+def test_what_somebody_else_has_written_since_is_not_set_again(tmp_path: Path) -> None:
+    entries = said("\n90\n", "90\n")
+    entries.insert(1, Outside(make.START_S + 0.2, "OILT1", 50.0, 0, "x"))
+    lines, _ = outcome(configured(tmp_path, LINES), Made(entries, end=make.START_S + 9.0))
+    assert [(each.value, each.flags, each.source) for each in lines] == [
+        ("50.0", "00000", "x"),
+        ("90.0", "00000", "sensor"),
+        ("90.0", "01000", "sensor"),
+    ], "and what is written again is no change"
+
+
+def test_events_of_a_driver_that_has_failed_do_no_harm(watched: Watched) -> None:
+    watched.stepper.tasks.clear()
+    watched.take((1, b"a"))
+    for event in (Event("serial", "opened"), Event("chip", "lost", "gone"), Event("chip", "polled")):
+        watched.take(event)
+    assert watched.feed.trouble == ""
+
+
+def test_a_replay_whose_capture_cannot_be_read_stops_its_plugins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture: Any = Made([])
+
+    def damaged() -> Iterator[Entry]:
+        raise RecordingError("damaged")
+
+    monkeypatch.setattr(capture, "entries", damaged)
+    replaying = rawreplay._Replay(configured(tmp_path, LINES), capture, lambda line: None, False)
+    with pytest.raises(RecordingError, match="damaged"):
+        replaying.run()
+    assert not replaying.stepper.plugins["sensor"].running
+
+
+def test_a_replay_has_a_name_that_is_always_the_same(watched: Watched) -> None:
+    assert identity(watched.replaying.db) == "replay-000000"
+
+
+def test_the_configuration_is_the_one_that_is_named_or_that_of_the_capture_and_its_variables(tmp_path: Path) -> None:
+    capture: Any = Made([])
+    configured(tmp_path, LINES)
+    named = load(str(tmp_path / "default.yaml"), capture, tmp_path / "unused")
+    assert [each.name for each in named.connections] == ["sensor"]
+    assert not (tmp_path / "unused").exists()
+    capture.configuration = {"default.yaml": LINES.replace("sensor", "own").encode()}
+    capture.variables = {}
+    own = load(None, capture, tmp_path / "own")
+    assert [each.name for each in own.connections] == ["own"]
+    assert list((tmp_path / "own").rglob("*.py*")) == []

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -286,17 +287,132 @@ def test_all_queues_together_have_the_time_to_finish(monkeypatch: pytest.MonkeyP
     assert waits == [1.0, 0.0, 0.0], "the end of the process does not wait for long"
 
 
+def test_what_a_filter_and_a_target_fail_at_is_said_again_after_a_while_each(
+    log: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [100.0]
+    written: list[logging.LogRecord] = []
+
+    class Raising(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            written.append(record)
+            if record.name != "fixgw.logqueue":
+                raise OSError("no room")
+
+    target = Raising()
+    target.addFilter(lambda record: record.getMessage() != "bad" or bool(1 // 0))
+    handler = QueuedHandler(target, clock=lambda: clock[0])
+    log.addHandler(handler)
+    for at in (100.0, 109.9, 110.0):
+        clock[0] = at
+        log.warning("bad")
+    assert handler.failed == 3
+    log.warning("good")
+    assert handler.join(20)
+    told = [(record.levelname, record.getMessage()) for record in written if record.name == "fixgw.logqueue"]
+    assert [level for level, _ in told] == ["WARNING"] * 2
+    assert all("a filter fails at: ZeroDivisionError" in text for _, text in told)
+    assert capsys.readouterr().err == "<4>Raising cannot log: no room\n", "it is another subject"
+    assert handler.failed == 4
+    clock[0] = 200.0
+    assert handler.stuck_s == 0.0, "it has failed, and is not writing"
+
+
+def test_whoever_asks_learns_whether_a_record_passed(slow: Slow) -> None:
+    slow.addFilter(lambda record: record.getMessage() != "no" and record.getMessage()[0] != "x")
+    handler = QueuedHandler(slow)
+
+    def passed(text: str) -> bool:
+        return handler.handle(logging.LogRecord("x", logging.WARNING, "x.py", 1, text, None, None))
+
+    assert [passed(text) for text in ("yes", "no", "")] == [True, False, False]
+    assert handler.join(20)
+
+
+class Unwritable(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError("stopped")
+
+
+class Closed(io.StringIO):
+    def write(self, text: str) -> int:
+        raise ValueError("closed")
+
+
+@pytest.mark.parametrize("stderr", [None, Unwritable(), Closed()])
+def test_a_queue_goes_on_without_a_stderr(
+    log: logging.Logger, monkeypatch: pytest.MonkeyPatch, stderr: io.StringIO | None
+) -> None:
+    monkeypatch.setattr(sys, "stderr", stderr)
+    seen: list[str] = []
+
+    class Raising(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            seen.append(record.getMessage())
+            raise OSError("no room")
+
+    handler = QueuedHandler(Raising())
+    log.addHandler(handler)
+    log.warning("a")
+    log.warning("b")
+    assert handler.join(20)
+    assert (seen, handler.failed) == (["a", "b"], 2)
+
+
+def test_a_record_is_queued_with_its_arguments_and_stays_as_it_is_for_others(log: logging.Logger) -> None:
+    seen: list[Any] = []
+    target = logging.Handler()
+    target.emit = seen.append  # type: ignore[method-assign,assignment]
+    handler = QueuedHandler(target)
+    record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "%s of %d", ("one", 2), None)
+    handler.handle(record)
+    thread = handler._thread
+    assert thread is not None
+    assert thread.name == "log Handler"
+    assert handler.join(20)
+    (queued,) = seen
+    assert (queued.getMessage(), queued.args, queued.arguments) == ("one of 2", None, ("one", 2))
+    assert (record.msg, record.args) == ("%s of %d", ("one", 2))
+    handler.handle(record)
+    assert not thread.is_alive()
+    assert len(seen) == 1, "no more after the end"
+
+
+def test_a_queue_that_was_never_used_closes_its_target(slow: Slow) -> None:
+    closed: list[int] = []
+    slow.close = lambda: closed.append(1)  # type: ignore[method-assign]
+    handler = QueuedHandler(slow)
+    assert handler.join(0.0) is True
+    handler.close()
+    assert (closed, handler._thread) == ([1], None)
+
+
+def test_a_report_of_dropped_lines_is_a_warning_of_the_queue(slow: Slow, log: logging.Logger) -> None:
+    slow.setFormatter(logging.Formatter("%(levelname)s %(name)s"))
+    handler = QueuedHandler(slow, size=0)
+    log.addHandler(handler)
+    log.warning("x")
+    assert (handler.dropped, handler._thread) == (1, None)
+    handler._size = 1
+    log.info("y")
+    log.error("y")
+    assert handler.join(20)
+    assert slow.written == ["ERROR test_logqueue", "WARNING fixgw.logqueue"]
+
+
 def test_loggers_that_share_a_handler_share_its_queue(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
     queues: list[QueuedHandler] = []
     shared, own, other = Slow(), Slow(), logging.getLogger("test_logqueue.other")
     log.handlers, other.handlers = [shared, own], [shared]
     monkeypatch.setattr(logqueue, "_handlers", queues)
-    monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(logging.root.manager, "loggerDict", {"a": log, "b": other})
+    root = Slow()
+    monkeypatch.setattr(logging.root, "handlers", [root])
+    nobody = logging.PlaceHolder(log)
+    monkeypatch.setattr(logging.root.manager, "loggerDict", {"nobody": nobody, "a": log, "b": other})
     logqueue.queue_all()
     logqueue.queue_all()
-    assert [queue.target for queue in queues] == [shared, own]
-    assert (log.handlers, other.handlers) == (queues, queues[:1])
+    assert [queue.target for queue in queues] == [root, shared, own]
+    assert (logging.root.handlers, log.handlers, other.handlers) == (queues[:1], queues[1:], queues[1:2])
     other.handlers = []
 
 
