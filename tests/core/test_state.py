@@ -413,7 +413,7 @@ def test_what_could_not_be_saved_at_the_end_is_logged(tmp_path: Path, caplog: py
     keeper = Keeper(tmp_path / "state.json", log)
     keeper.keep(bytes(MAX_BYTES + 1))
     assert not keeper.close(20.0)
-    assert keeper.failures == 1
+    assert keeper.failures in (1, 2)  # the thread may have tried before the end
     why = f"state is not saved: {MAX_BYTES + 1} bytes are too many for {keeper.path}"
     assert keeper.trouble == why
     assert caplog.messages == [f"{keeper.path}: {why}; retrying every 30 s", f"{keeper.path} was not saved: {why}"]
