@@ -257,13 +257,11 @@ def _clock(machine: Machine) -> Iterator[Finding]:
 def _disk(machine: Machine, loaded: Configuration | None) -> Iterator[Finding]:
     kept = Path("/var/lib/fixgw")
     directory = str(kept) if machine.path(str(kept)).is_dir() else str(state.path("x").parent)
-    places = {"state": directory, "configuration": str(loaded.directory) if loaded is not None else ""}
+    places = {"state": directory} | ({"configuration": str(loaded.directory)} if loaded is not None else {})
     for what, place in places.items():
-        path = machine.path(place) if place else machine.root
+        path = machine.path(place)
         while not path.exists() and path != path.parent:
             path = path.parent
-        if not place:
-            continue
         try:
             about = os.statvfs(path)
         except OSError as error:

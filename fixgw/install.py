@@ -299,7 +299,6 @@ def install_program(target: Target, args: argparse.Namespace) -> None:
         fresh = present is None or not fits or not (target.live and works(mine))
         if fresh:
             if target.live:
-                home.mkdir(parents=True, exist_ok=True)
                 mark.unlink(missing_ok=True)
             flags = ["--system-site-packages"] if site else []
             target.run(python, "-I", "-m", "venv", "--clear", *flags, HOME)

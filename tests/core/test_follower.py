@@ -306,7 +306,10 @@ def test_keys_that_do_not_exist_are_an_error_that_names_the_nearest(make: Make, 
     with pytest.raises(UnknownKey, match=r"no item .EGT1l. \(did you mean .EGT"):
         plugin.start()
     assert not plugin.running
-    assert len(list(Misspelt.check(None, db))) == 2
+    first, second = Misspelt.check(None, db)
+    assert (first[0], second[0]) == ("", "")
+    assert "EGT1l" in str(first[1])
+    assert "CHT*" in str(second[1])
     assert list(Notes.check(None, db)) == []
 
 
@@ -343,6 +346,130 @@ def test_it_gives_signs_of_life_while_idle(make: Make) -> None:
     until(lambda: plugin.alive > first)
 
 
+class Timed(threading.Event):
+    """Records for how long it is waited for, does not wait, and is set after `limit` times."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.limit = limit
+        self.waits: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.waits.append(timeout)
+        if len(self.waits) >= self.limit:
+            self.set()
+        return self.is_set()
+
+
+def test_unless_a_plugin_says_otherwise_it_gathers_for_20_ms_and_shows_life_each_second(make: Make) -> None:
+    looked: list[float] = []
+
+    class Plain(Follower):
+        def step(self, timeout: float) -> bool:
+            looked.append(timeout)
+            return len(looked) != 2
+
+    plugin = make(Plain)
+    plugin.stopping = Timed(2)
+    plugin.work()
+    assert plugin.stopping.waits == [0.02, 0.02], "only after changes"
+    assert looked == [1.0, 1.0, 1.0]
+    assert list(plugin.follows()) == []
+
+
+def test_without_any_key_it_waits_for_its_tick(make: Make, clock: Clock) -> None:
+    class Ticks(Notes):
+        FOLLOWS = ()
+
+    waits: list[float] = []
+
+    def wait(seconds: float) -> tuple[()]:
+        waits.append(seconds)
+        return ()
+
+    plugin = make(Ticks)
+    plugin.follow()
+    mailbox = plugin._mailbox
+    mailbox.wait = wait
+    for _ in range(2):
+        assert not plugin.step(0.5)
+    assert waits == [0.5, 0.5]
+
+
+def test_a_tick_is_due_once_at_an_instant_at_which_two_would_be(make: Make, clock: Clock) -> None:
+    notes, began = make(Notes), clock.now
+    notes.follow()
+    for passed in (2.0, 2.5, 2.75, 3.0):
+        clock.now = began + passed
+        notes.step(0.0)
+    assert [at - began for at in notes.ticks] == [2.0, 3.0]
+
+
+def test_what_it_writes_at_a_change_is_one_batch(make: Make, db: Database) -> None:
+    ended: list[str] = []
+
+    class Writes(Follower):
+        FOLLOWS = ("OAT",)
+
+        def changed(self, readings: dict[str, Reading]) -> None:
+            assert self.db.batch.is_open
+            ended.append("changed")
+
+        def tick(self, now: float) -> None:
+            assert not self.db.batch.is_open
+
+    db.batch.on_end(lambda: ended.append("end"))
+    plugin = make(Writes)
+    plugin.tick_interval = 0.0
+    plugin.follow()
+    plugin.step(0.0)
+    plugin.step(0.0)
+    assert ended == ["changed", "end"]
+
+
+def test_its_status_has_all_counters_from_the_start(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin = make(Notes)
+    counters = {"keys": 0, "batches": 0, "updates": 0, "conflated": 0}
+    assert plugin.get_status() == {**counters, "last error": "not started"}
+    monkeypatch.setattr(plugin, "running", True)
+    assert plugin.get_status() == counters, "while it runs, the connection's health has it"
+
+
+def test_a_stop_waits_neither_for_a_change_nor_for_a_tick(make: Make) -> None:
+    class Patient(Notes):
+        tick_interval = 600.0
+        look_interval = 600.0
+
+    plugin = make(Patient)
+    plugin.start()
+    until(lambda: plugin.heard)
+    plugin.shutdown()
+    assert not plugin._thread.is_alive()
+
+
+def test_a_follower_that_hangs_receives_nothing_more(make: Make, db: Database) -> None:
+    class Hangs(Notes):
+        join_timeout = 0.05
+
+    plugin = make(Hangs)
+    plugin.held.clear()
+    plugin.start()
+    assert plugin.in_it.wait(5)
+    with pytest.raises(PluginFail):
+        plugin.stop()
+    assert all(not item._subscriptions for item in db.items())
+    plugin.held.set()
+
+
+def test_in_a_replay_a_change_before_the_first_turn_does_not_wait(db: Database, clock: Clock) -> None:
+    with World(db, adopt=lambda worker: None, clock=clock).hosting():
+        notes = Notes("it", {})
+    notes.start()
+    db.write("OAT", 1.0)
+    assert notes.is_waiting()
+    notes.shutdown()
+
+
 # -- workers -----------------------------------------------------------------------------------------------------------
 
 
@@ -374,13 +501,97 @@ def test_the_end_of_a_worker_is_told_to_its_gateway(db: Database, monkeypatch: p
         def work(self) -> None:
             pass
 
-    world, told = World(db), threading.Event()
-    monkeypatch.setattr(world, "poke", told.set)
+    world, told, running = World(db), threading.Event(), [True]
+
+    def poke() -> None:
+        running[:] = [worker.running]
+        told.set()
+
+    monkeypatch.setattr(world, "poke", poke)
     with world.hosting():
         worker = Short("short", {})
     worker.start()
     assert told.wait(5)
+    assert running == [False], "or the gateway would see nothing new"
     worker.shutdown()
+
+
+def test_a_worker_that_cannot_release_what_it_used_has_ended_all_the_same(db: Database, crashes: list[str]) -> None:
+    class Stuck(Worker):
+        def work(self) -> None:
+            assert self.running
+
+        def finish(self) -> None:
+            raise ValueError("it is stuck")
+
+    told = threading.Event()
+    with World(db, poke=told.set).hosting():
+        worker = Stuck("stuck", {})
+    worker.start()
+    assert told.wait(5)
+    worker.shutdown()
+    assert not worker.running
+    assert crashes == ["stuck: it is stuck"]
+
+
+def test_a_worker_whose_work_is_done_says_what_it_was(make: Make) -> None:
+    class Once(Worker):
+        def work(self) -> None:
+            self.done("the file is read")
+
+    plugin = make(Once)
+    assert plugin.alive is not None
+    plugin.run()
+    plugin._thread.join(5)
+    assert plugin.health() == "the file is read"
+
+
+def test_a_stop_waits_two_seconds_for_the_thread(make: Make) -> None:
+    class Thread:
+        waits: ClassVar[list[float]] = []
+
+        def join(self, timeout: float) -> None:
+            self.waits.append(timeout)
+
+        def is_alive(self) -> bool:
+            return not self.waits
+
+    plugin = make(Worker)
+    plugin._thread = Thread()
+    plugin.stop()
+    assert Thread.waits == [2.0]
+
+
+def test_a_worker_complains_at_a_rate_limited_by_its_own_clock(
+    make: Make, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    plugin = make(Worked)
+    for passed in (0.0, 9.0, 1.0):
+        clock.now += passed
+        plugin.complain("it hums")
+    assert [(r.name, r.getMessage()) for r in caplog.records] == [("fixgw.plugins.it", "it hums")] * 2
+
+
+def test_the_status_of_a_worker_is_not_changed_by_what_it_counts_later(make: Make) -> None:
+    plugin = make(Worked)
+    plugin.count("rounds", 3)
+    status = plugin.get_status()
+    plugin.count("rounds")
+    assert (status, plugin.get_status()) == ({"rounds": 3}, {"rounds": 4})
+
+
+def test_in_a_replay_a_worker_has_no_thread_and_nobody_waits(db: Database) -> None:
+    with World(db, adopt=lambda worker: None).hosting():
+        plugin = Worked("replayed", {})
+    plugin.start()
+    assert plugin.running
+    assert "replayed" not in {thread.name for thread in threading.enumerate()}
+    begun = time.monotonic()
+    assert plugin.stopping.wait(60.0) is False
+    assert time.monotonic() - begun < 30.0
+    plugin.shutdown()
+    assert plugin.stopping.wait(60.0) is True
+    assert plugin.calls == []
 
 
 def test_a_worker_has_to_say_what_it_does() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import os
 import sys
@@ -13,7 +14,9 @@ import pytest
 
 import fixgw.plugin
 from fixgw import loader
-from fixgw.errors import BadModule
+from fixgw.configuration import incumbent
+from fixgw.errors import BadModule, BadPlugin
+from fixgw.loader import PLUGINS
 from fixgw.plugin import PluginBase
 
 _numbers = itertools.count()
@@ -77,6 +80,22 @@ def test_a_module_of_the_plugin_path_may_be_named_like_ours_unless_another_hides
     assert loader.load_plugin(f"fixgw.plugins.{name}").__module__ == name
     (tmp_path / "colorsys.py").write_text(GUIDE)  # Python's own comes first
     assert reason("fixgw.plugins.colorsys").startswith("there is no module 'fixgw.plugins.colorsys'")
+
+
+def test_a_directory_that_is_on_the_path_already_can_be_made_part_of_the_plugin_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (first, second):
+        directory.mkdir()
+        (directory / "loader_test_there.py").write_text(GUIDE)
+    sys.path.append(str(first))
+    assert "no module" in reason("fixgw.plugins.loader_test_there"), "it need not be one for plugins"
+    monkeypatch.chdir(tmp_path)
+    loader.add_to_path(["first", "second"])
+    assert sys.path[-2:] == [str(first), str(second)]
+    module = sys.modules[loader.load_plugin("fixgw.plugins.loader_test_there").__module__]
+    assert module.__file__ == str(first / "loader_test_there.py")
 
 
 def test_a_plugin_is_found_under_its_own_name() -> None:
@@ -150,6 +169,133 @@ def test_an_unusable_module_is_refused_with_the_reason(module: Callable[[str], s
     assert expected.replace("NAME", name) in reason(name)
 
 
+@pytest.mark.parametrize(
+    ("text", "absent"),
+    [
+        (None, True),
+        ("x = 1\n", True),
+        ("Plugin = 5\n", False),
+        ("class Plugin: pass\n", False),
+        ("import loader_test_nowhere\n", False),
+    ],
+)
+def test_a_plugin_that_cannot_be_used_is_not_absent(
+    module: Callable[[str], str], text: str | None, absent: bool
+) -> None:
+    with pytest.raises(BadModule) as caught:
+        loader.load_plugin("loader_test_nowhere" if text is None else module(text))
+    assert caught.value.absent is absent
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("raise GeneratorExit\n", "the module exists, but importing it failed at NAME.py:1: GeneratorExit"),
+        ("raise ModuleNotFoundError('no luck')\n", "failed at NAME.py:1: ModuleNotFoundError: no luck"),
+        ("import loader_test\n", "the module exists, but it needs 'loader_test', which was not found"),
+        ("def f():\n    raise OSError(2, 'gone')\nf()\n", "failed at NAME.py:2: FileNotFoundError: [Errno 2] gone"),
+    ],
+)
+def test_the_reason_ends_with_what_was_raised(module: Callable[[str], str], text: str, expected: str) -> None:
+    name = module(text)
+    assert reason(name).endswith(expected.replace("NAME", name))
+
+
+def test_python_s_own_import_code_is_no_place_to_look_for_an_error() -> None:
+    assert reason("") == "the module exists, but importing it failed: ValueError: Empty module name"
+
+
+@pytest.mark.parametrize("name", ["loader_test_nowhere.at.all", "fixgw.loader.other", "fixgw.plugins.a.b"])
+def test_a_module_in_a_package_that_does_not_exist_is_absent(name: str) -> None:
+    assert reason(name) == f"there is no module {name!r}"
+
+
+def test_an_interrupt_while_a_module_is_imported_is_passed_on(module: Callable[[str], str]) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        loader.load_plugin(module("raise KeyboardInterrupt\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        ("import plugin\nclass Plugin(plugin.PluginBase): ...\n", True),
+        ("from .other import Reader as Plugin\n", True),
+        ("Plugin = Reader\n", True),
+        ("Plugin: type = Reader\n", True),
+        ("class Plugins: ...\n", False),
+        ("if False:\n    class Plugin: ...\n", False),
+        ("from plugin import PluginBase\n", False),
+        ("print(Plugin)\n", False),
+    ],
+)
+def test_only_a_neighbour_with_a_plugin_is_suggested(tmp_path: Path, text: str, is_one: bool) -> None:
+    package = f"loader_test_{next(_numbers)}"
+    loader.add_to_path([tmp_path])
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("")
+    (tmp_path / package / "thermometer.py").write_text(text)
+    (tmp_path / package / "_thermometr.py").write_text(GUIDE)
+    suggestion = f" (did you mean '{package}.thermometer'?)" if is_one else ""
+    assert reason(f"{package}.thermometr") == f"there is no module '{package}.thermometr'{suggestion}"
+
+
+def later(path: Path, text: str) -> None:
+    """Change a file so that its time differs, however coarse the clock of the file system is."""
+    before = path.stat().st_mtime_ns
+    path.write_text(text)
+    os.utime(path, ns=(before + 10**9, before + 10**9))
+
+
+def test_code_has_changed_since_it_was_first_read(tmp_path: Path) -> None:
+    loader.add_to_path([tmp_path])
+    package = tmp_path / "loader_test_whole"
+    (package / "deep").mkdir(parents=True)
+    for name in ("__init__.py", "deep/__init__.py", "other.py"):
+        (package / name).write_text("")
+    (package / "deep" / "driver.py").write_text("import loader_test_whole.other\n" + GUIDE)
+    (package / "late.py").write_text("")
+    (tmp_path / "loader_test_whole_else.py").write_text("")
+    plugin = loader.load_plugin("loader_test_whole.deep.driver")
+    assert not loader.code_has_changed(plugin)
+    for name in ("loader_test_whole.late", "loader_test_whole_else"):
+        importlib.import_module(name)
+    later(tmp_path / "loader_test_whole_else.py", "x = 1\n")
+    assert not loader.code_has_changed(plugin), "one was not read with it, the other is not part of it"
+    later(package / "other.py", "x = 1\n")
+    assert loader.code_has_changed(plugin), "all of the topmost package is its code"
+    assert loader.load_plugin("loader_test_whole.deep.driver") is plugin
+    assert loader.code_has_changed(plugin), "it still runs the old code"
+    other = sys.modules["loader_test_whole_else"]
+    new = loader.reload_plugin(plugin)
+    assert new is not plugin
+    assert not loader.code_has_changed(new)
+    assert sys.modules["loader_test_whole_else"] is other
+    (package / "other.py").unlink()
+    assert not loader.code_has_changed(new), "there is nothing to read"
+
+
+def test_a_plugin_in_a_directory_that_is_no_package_can_be_reloaded(tmp_path: Path) -> None:
+    loader.add_to_path([tmp_path])
+    (tmp_path / "loader_test_loose").mkdir()
+    (tmp_path / "loader_test_loose" / "driver.py").write_text(GUIDE)
+    plugin = loader.load_plugin("loader_test_loose.driver")
+    assert loader.reload_plugin(plugin) is not plugin
+
+
+def test_the_code_of_a_driver_of_the_gateway_is_that_of_its_device() -> None:
+    nmea = loader.load_plugin("fixgw.drivers.nmea0183").__module__
+    loader.load_plugin("fixgw.drivers.eis")
+    code = set(loader._code_of(nmea))
+    assert nmea in code
+    assert all(name == nmea or name.startswith(f"{nmea}.") for name in code)
+    assert set(loader._code_of("fixgw.plugin")) == {"fixgw.plugin"}, "never all of the gateway"
+    assert loader._code_of("fixgw.loader_test_nowhere") == {}
+
+
+def test_a_class_that_was_not_loaded_as_a_plugin_has_not_changed() -> None:
+    assert not loader.code_has_changed(PluginBase)
+
+
 def test_after_a_reload_that_fails_the_modules_are_those_of_before(tmp_path: Path) -> None:
     loader.add_to_path([tmp_path])
     package = tmp_path / "loader_test_reloaded"
@@ -205,6 +351,31 @@ def test_the_constructor_gets_the_arguments_that_it_takes() -> None:
         assert (type(plugin), plugin.name, plugin.config, plugin.config_meta) == (cls, "name", {"a": 1}, meta)
 
 
+def test_a_constructor_that_the_gateway_cannot_use_is_refused_with_what_to_write() -> None:
+    class One(PluginBase):
+        def __init__(self, name: str) -> None:
+            raise AssertionError("it is not called")
+
+    class Parentless(PluginBase):
+        def __init__(self, name: str, config: dict[str, Any]) -> None:
+            pass
+
+    with pytest.raises(
+        BadPlugin, match=r"One takes \(name: '?str'?\).*; the gateway calls it with \(name, config\): def"
+    ):
+        loader.make_plugin(One, "name", {})
+    with pytest.raises(BadPlugin, match=r"Parentless does not call its parent's: super\(\).__init__\(name, config\)$"):
+        loader.make_plugin(Parentless, "name", {})
+
+
+def test_a_constructor_of_unknown_signature_gets_all_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(cls: type) -> None:
+        raise ValueError("no signature found")
+
+    monkeypatch.setattr("inspect.signature", unknown)
+    assert loader.make_plugin(PluginBase, "name", {}, "meta").config_meta == "meta"
+
+
 def test_exceptions_of_a_constructor_are_passed_on() -> None:
     class Broken(PluginBase):
         def __init__(self, name: str, config: dict[str, Any]) -> None:
@@ -222,6 +393,18 @@ def test_everything_packaged_is_available_and_described() -> None:
         assert info.error is None
         assert info.summary.endswith(".")
         assert info.options is not None
+        assert info.distribution == ""
+        assert not info.name.startswith("_")
+    assert [info.name for info in found.values()] == sorted(info.name for info in found.values())
+    assert found["fixgw.plugins.skel"].options is loader.load_plugin("fixgw.plugins.skel").Options
+    assert found["fixgw.drivers.nmea0183"].name == "nmea0183"
+
+
+def test_the_gateways_own_modules_have_the_names_of_its_plugins_drivers_and_of_the_incumbent() -> None:
+    own = loader.own_modules()
+    assert {"fixgw.plugins.skel", "fixgw.plugins.nmea0183", "fixgw.drivers.nmea0183"} <= own
+    assert {PLUGINS + name for name in incumbent.MODULES} <= own
+    assert not {"fixgw.drivers.skel", "skel", "nmea0183"} & own
 
 
 def test_a_plugin_that_cannot_be_imported_is_listed_with_the_reason(
@@ -259,12 +442,33 @@ def test_an_announced_plugin_is_found_by_its_short_name(
 def test_an_announced_plugin_is_listed_with_its_distribution(module: Callable[[str], str], tmp_path: Path) -> None:
     name = module('"""Reads a thermometer."""' + GUIDE)
     announce(tmp_path, "fixgw-thermo", "1.2", thermo=name, broken="loader_test_nowhere", empty=module(""))
-    found = {info.name: info for info in loader.available() if info.distribution}
+    listed = loader.available()
+    assert [info[:2] for info in listed] == sorted(info[:2] for info in listed)
+    found = {info.name: info for info in listed if info.distribution}
     assert set(found) == {"thermo", "broken", "empty"}
+    assert list(loader.announced()) == ["broken", "empty", "thermo"]
+    assert (found["thermo"].options, found["thermo"].error) == (None, None)
     assert found["thermo"][1:3] == (name, "Reads a thermometer.")
     assert found["thermo"].distribution == "fixgw-thermo 1.2"
     assert (found["broken"].error or "").startswith("there is no module 'loader_test_nowhere'")
     assert "no class Plugin" in (found["empty"].error or "")
+
+
+def test_the_class_describes_a_plugin_whose_module_does_not(module: Callable[[str], str], tmp_path: Path) -> None:
+    text = 'import plugin\nclass Plugin(plugin.PluginBase):\n    """Reads it.\n\n    More.\n    """\n'
+    both = '"""The module.\n\nMore."""\n' + text
+    announce(tmp_path, "fixgw-thermo", "1.2", one=module(text), other=module(both))
+    found = {info.name: info.summary for info in loader.available() if info.distribution}
+    assert found == {"one": "Reads it.", "other": "The module."}
+
+
+def test_a_distribution_that_is_installed_meanwhile_is_found(module: Callable[[str], str], tmp_path: Path) -> None:
+    name = module(GUIDE)
+    sys.path.append(str(tmp_path / "there_is_no_such_directory"))
+    assert "thermo" not in loader.announced()
+    announce(tmp_path, "fixgw-thermo", "1.2", thermo=name)
+    os.utime(tmp_path, (1_700_000_000, 1_700_000_000))
+    assert loader.announced()["thermo"] == (name, "fixgw-thermo 1.2")
 
 
 def test_an_announced_plugin_replaces_none_of_the_gateway(module: Callable[[str], str], tmp_path: Path) -> None:
@@ -276,7 +480,10 @@ def test_an_announced_plugin_replaces_none_of_the_gateway(module: Callable[[str]
 def test_an_announced_module_that_does_not_exist_names_its_distribution(tmp_path: Path) -> None:
     loader.add_to_path([tmp_path])
     announce(tmp_path, "fixgw-thermo", "1.2", thermo="loader_test_nowhere")
-    assert "fixgw-thermo 1.2 announces the module 'loader_test_nowhere'" in reason("thermo")
+    assert reason("thermo") == ("fixgw-thermo 1.2 announces the module 'loader_test_nowhere', which does not exist")
+    with pytest.raises(BadModule) as caught:
+        loader.load_plugin("thermo")
+    assert not caught.value.absent
 
 
 @pytest.mark.parametrize("text", ["[fixgw.plugins]\nthermo = !!!\n", "[others]\nthermo\n"])
@@ -314,3 +521,22 @@ def test_of_two_distributions_that_announce_one_name_the_first_by_name_counts(
     announce(tmp_path, "b-thermo", "1", thermo=second)
     announce(tmp_path, "a-thermo", "1", thermo=first)
     assert loader.load_plugin("thermo").__module__ == first
+
+
+@pytest.mark.parametrize("order", [("a-thermo", "b-thermo"), ("b-thermo", "a-thermo")])
+def test_the_first_by_name_counts_wherever_it_is_on_the_path(tmp_path: Path, order: tuple[str, str]) -> None:
+    for number, distribution in enumerate(order):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        loader.add_to_path([directory])
+        announce(directory, distribution, "1", thermo="some.module")
+    assert loader.announced()["thermo"].distribution == "a-thermo 1"
+
+
+def test_of_a_distribution_that_is_installed_twice_the_first_on_the_path_counts(tmp_path: Path) -> None:
+    for version in ("2", "1"):
+        directory = tmp_path / version
+        directory.mkdir()
+        loader.add_to_path([directory])
+        announce(directory, "fixgw-thermo", version, thermo="some.module")
+    assert loader.announced()["thermo"].distribution == "fixgw-thermo 2"

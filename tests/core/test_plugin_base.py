@@ -6,7 +6,7 @@ import types
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any, assert_type
+from typing import Annotated, Any, Generic, assert_type
 
 import msgspec
 import pytest
@@ -57,6 +57,31 @@ def test_a_plugin_has_the_attributes_that_the_guide_promises() -> None:
     assert made.get_status() == {}
     assert made.health() == ""
     assert made.source == "mine"
+    assert (made.alive, made.done_with) == (None, None)
+    assert made.is_running() is False
+    assert made.is_complete() is True
+
+
+def test_the_source_of_a_simulator_says_so() -> None:
+    class Simulator(PluginBase):
+        simulates = True
+
+    assert [Simulator(name, {}).source for name in ("mine", "replay/gps")] == ["sim/mine", "replay/gps"]
+
+
+def test_a_plugin_reads_and_writes_the_database_under_its_source(db: Database) -> None:
+    with World(db).hosting():
+        made = PluginBase("mine", {})
+    made.source = "mine/7"
+    made.db_write("IAS", 80.0)
+    assert (db.read("IAS").value, db.read("IAS").source) == (80.0, "mine/7")
+    assert made.db_list() == ["IAS"]
+    assert made.db_read("IAS")[0] == 80.0
+    made.db_get_item("IAS").value = 90.0
+    assert (db.read("IAS").value, db.read("IAS").source) == (90.0, "mine/7")
+    for missing in (made.db_read, made.db_get_item):
+        with pytest.raises(KeyError):
+            missing("NONE")
 
 
 def test_the_positions_of_the_configuration_are_an_optional_third_argument() -> None:
@@ -195,6 +220,42 @@ def test_what_a_plugin_adds_it_removes_by_its_data(db: Database) -> None:
     assert plugin._callbacks == []
 
 
+def test_a_callback_is_removed_only_with_its_own_function_and_data() -> None:
+    made = PluginBase("mine", {})
+    heard: list[str] = []
+
+    def one(key: str, value: Any, udata: Any) -> None:
+        heard.append("one")
+
+    def other(key: str, value: Any, udata: Any) -> None:
+        heard.append("other")
+
+    def third(key: str, value: Any, udata: Any) -> None:
+        heard.append("third")
+
+    nothing_equals_it = float("nan")
+    made.db_callback_add("IAS", one, nothing_equals_it)
+    made.db_callback_add("*", other)
+    made.db_callback_add("IAS", third)
+    made.db_callback_del("IAS", other)
+    made.db_callback_del("IAS", one, "another")
+    made.db_write("IAS", 1.0)
+    assert sorted(heard) == ["one", "other", "third"]
+    made.db_callback_del("IAS", one, nothing_equals_it)
+    assert [function for _, function, _ in made._callbacks] == [other, third]
+    made.shutdown()
+    made.db_write("IAS", 2.0)
+    assert sorted(heard) == ["one", "other", "third"]
+
+
+def test_the_gateway_looks_at_once_at_a_plugin_that_is_done() -> None:
+    said: list[str | None] = []
+    with World(poke=lambda: said.append(made.done_with)).hosting():
+        made = PluginBase("mine", {})
+    made.done("the flight is over")
+    assert said == ["the flight is over"]
+
+
 def test_a_plugin_that_has_ended_offers_nothing(db: Database) -> None:
     world = World(db)
     with world.hosting():
@@ -301,10 +362,10 @@ def test_without_a_type_argument_nothing_is_declared() -> None:
     class Old(Poller):
         pass
 
-    class Generic(Poller[Any]):
+    class Anything(Poller[Any]):
         pass
 
-    assert Old.Options is Generic.Options is PluginBase.Options is None
+    assert Old.Options is Anything.Options is PluginBase.Options is None
 
 
 def test_options_in_the_class_override_a_type_argument() -> None:
@@ -332,6 +393,32 @@ def test_set_up_runs_after_that_of_the_bases() -> None:
             self.counts["more"] = 0
 
     assert Theirs("x", {"lines": 5}).counts == {"lines": 5, "more": 0}
+
+
+ExtraT = TypeVar("ExtraT", default=int)
+
+
+def test_the_options_are_found_among_other_type_arguments() -> None:
+    class Mixin(Generic[ExtraT]):
+        def __init_subclass__(cls, *, flavour: str = "", **arguments: Any) -> None:
+            super().__init_subclass__(**arguments)
+            cls.flavour = flavour
+
+        flavour: str
+
+    class Both(Reader[LinesT], Generic[LinesT, ExtraT]):
+        pass
+
+    class Mixed(Mixin[int], Reader[MoreLines], flavour="sweet"):
+        pass
+
+    class Trailing(Reader[MoreLines], Mixin[int], flavour="sour"):
+        pass
+
+    assert Both[MoreLines, int].Options is Lines, "an alias is no class"
+    assert types.new_class("Filled", (Both[MoreLines, int],)).Options is MoreLines  # type: ignore[attr-defined]
+    assert (Mixed.Options, Mixed.flavour) == (MoreLines, "sweet")
+    assert (Trailing.Options, Trailing.flavour) == (MoreLines, "sour")
 
 
 # Each way to write a plugin; `make lint` checks that mypy --strict accepts it and infers the right types.

@@ -97,7 +97,7 @@ def test_it_opens_the_device_and_is_healthy(device: Device) -> None:
     eventually(lambda: device.health() == "")
     assert device.connected
     assert device.log_of_calls == ["open"]
-    assert list(device.get_status()) == ["connected"]
+    assert device.get_status() == {"connected": True}
     assert threading.current_thread() not in device.threads
 
 
@@ -151,7 +151,9 @@ def test_it_tries_to_open_a_missing_device_until_it_appears(device: Device, capl
     eventually(lambda: device.health() == "")
     assert device.connected
     assert device.counts["outages"] == 1
-    assert [r.levelname for r in caplog.records] == ["WARNING"], "one outage, one line"
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("WARNING", "[Errno 2] No such device: '/dev/gps'; trying again")
+    ], "one outage, one line"
     assert [c for c in device.log_of_calls if c.startswith("lost")] == ["lost: [Errno 2] No such device: '/dev/gps'"], (
         "reported once"
     )
@@ -215,9 +217,10 @@ def test_an_error_without_a_message_is_named(device: Device) -> None:
     eventually(lambda: device.health() == "TimeoutError")
 
 
-def test_closing_can_fail_too(device: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [OSError("already gone"), ValueError("of the library")])
+def test_closing_can_fail_too(device: Device, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def broken_close() -> None:
-        raise OSError("already gone")
+        raise error
 
     monkeypatch.setattr(device, "close", broken_close)
     device.start()
@@ -307,6 +310,7 @@ def test_it_can_be_stopped_twice_and_from_its_own_thread(device: Device) -> None
     device.steps.put(device.stop)
     device.start()
     eventually(lambda: not device.running)
+    assert device.health() == "stopped", "it does not wait for itself"
     device.stop()
     device.stop()
 
@@ -323,6 +327,7 @@ def test_an_open_that_blocks_raises_plugin_fail(monkeypatch: pytest.MonkeyPatch)
     device.openings.put(block)
     device.start()
     assert opening.wait(5)
+    assert device.health() == "connecting"
     with pytest.raises(PluginFail, match=r"gps: its thread did not stop within 0\.1 s"):
         device.shutdown()
     release.set()
@@ -377,6 +382,65 @@ def test_what_it_does_unless_a_driver_says_otherwise() -> None:
     poller.work()
     assert timeouts == [0.2], "a stop may take as long"
     assert poller.poll_by() == float("inf")
+
+
+def test_a_lost_device_looks_lost_to_all_who_are_told(device: Device, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    seen: list[tuple[str, bool]] = []
+
+    def look(*_: str) -> None:
+        seen.append((device.health(), device.connected))
+
+    device.step(0.0)
+    assert caplog.messages == [], "it was not lost before"
+    for told in ("close", "note_loss", "lost"):
+        setattr(device, told, look)
+    device.steps.put(gone)
+    device.step(0.0)
+    assert seen == [("/dev/gps went away", False)] * 3
+    device.openings.put(gone)
+    device.step(0.0)
+    assert len(seen) == 5, "recorders hear of each attempt"
+    for _ in range(2):
+        device.step(0.0)
+    assert caplog.messages == ["/dev/gps went away; trying again", "connected again"]
+
+
+@pytest.mark.parametrize("where", ["openings", "steps"])
+def test_an_error_that_a_stop_causes_is_no_outage(device: Device, caplog: pytest.LogCaptureFixture, where: str) -> None:
+    def stopped() -> None:
+        device.stopping.set()
+        gone()
+
+    getattr(device, where).put(stopped)
+    assert device.step(0.0) == 0.0
+    assert (device.counts, caplog.messages, device.health()) == ({}, [], "not started")
+    assert device.log_of_calls == (["open"] if where == "openings" else ["open", "poll"])
+
+
+def test_a_device_that_is_opened_while_it_stops_is_not_polled(device: Device) -> None:
+    device.openings.put(device.stopping.set)
+    device.steps.put(defect)
+    assert device.step(0.0) == 0.0
+    device.finish()
+    assert device.log_of_calls == ["open", "close"]
+
+
+def test_it_waits_as_long_as_a_step_says(device: Device) -> None:
+    waits: list[float | None] = []
+
+    class Timed(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout)
+            return self.is_set()
+
+    device.stopping = Timed()
+    for step in (gone, gone, lambda: None):
+        device.openings.put(step)
+    for step in (lambda: None, device.stopping.set):
+        device.steps.put(step)
+    device.work()
+    assert waits == [0.01, 0.02], "and does not wait after a poll"
 
 
 def test_a_driver_must_override_poll() -> None:

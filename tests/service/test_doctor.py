@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import grp
 import os
+import pwd
 import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -13,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from fixgw import doctor
+from fixgw import doctor, state
 from fixgw.clock import EARLIEST_YEAR
 from fixgw.configuration import Configuration, Connection
 from fixgw.doctor import NO_INSTRUMENT, Machine, Result, Who, examine, look_at, user
@@ -85,6 +87,7 @@ def test_a_missing_device_is_reported_with_alternatives_and_a_fix(tree: Tree) ->
         (0o600, 1000, 0, True),
         (0o066, 1000, 54321, False),
         (0o600, 0, 0, False),
+        (0o777, 0, 0, True),
     ],
 )
 def test_the_mode_of_a_device_determines_its_users(tree: Tree, mode: int, uid: int, gid: int, permitted: bool) -> None:
@@ -104,6 +107,50 @@ def test_a_missing_permission_comes_with_the_command_that_grants_it(tree: Tree) 
     tree.device("/dev/spidev0.0", 0o600)
     found = look_at(Device("/dev/spidev0.0", "spi"), tree.machine, PILOT)
     assert found.fix.startswith("sudo chgrp spi /dev/spidev0.0 && sudo chmod g+rw /dev/spidev0.0")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving files away needs root")
+@pytest.mark.parametrize(("mode", "group"), [(0o660, "root"), (0o640, "dialout"), (0o620, "dialout")])
+def test_nobody_is_to_join_a_group_that_helps_nothing_or_too_much(tree: Tree, mode: int, group: str) -> None:
+    tree.device("/dev/ttyUSB0", mode, 0, grp.getgrnam(group).gr_gid)
+    assert look_at(Device("/dev/ttyUSB0", "dialout"), tree.machine, PILOT).fix.startswith("sudo chgrp dialout")
+    assert look_at(Device("/dev/ttyUSB0"), tree.machine, PILOT).fix == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "present", "others"),
+    [
+        ("/dev/i2c-1", ["/dev/i2c-20", "/dev/spidev0.0"], "; there is /dev/i2c-20"),
+        ("/dev/spidev0.0", ["/dev/spidev1.1"], "; there is /dev/spidev1.1"),
+        ("/dev/serial0", ["/dev/serial1", "/dev/ttyAMA0"], "; there is /dev/ttyAMA0"),
+        ("/dev/serial/by-id/x", ["/dev/serial/by-path/y", "/dev/ttyAMA0"], "; there is /dev/serial/by-path/y"),
+        ("/run/adc1", ["/run/adc2", "/dev/run/adc2"], ""),
+        (
+            "/dev/ttyUSB0",
+            [f"/dev/ttyUSB{n}" for n in range(1, 10)],
+            "; there is " + ", ".join(f"/dev/ttyUSB{n}" for n in range(1, 9)),
+        ),
+    ],
+)
+def test_others_of_its_kind_are_named(tree: Tree, path: str, present: list[str], others: str) -> None:
+    for name in present:
+        tree.write(name)
+    assert look_at(Device(path), tree.machine, PILOT).message == f"there is no {path}{others}"
+
+
+def test_a_link_to_an_adapter_that_is_not_there_is_no_alternative(tree: Tree) -> None:
+    link = tree.write("/dev/ttyUSB1").with_name("ttyUSB0")
+    link.symlink_to("gone")
+    assert look_at(Device("/dev/ttyUSB0"), tree.machine, PILOT).message.endswith("; there is /dev/ttyUSB1")
+
+
+def test_what_one_may_not_look_at_is_left_out(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(path: Path, **_: object) -> None:
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(Path, "stat", locked)
+    found = look_at(Device("/dev/x/y"), tree.machine, PILOT)
+    assert found == ("skipped", "/dev/x/y: no permission to look into its directory", "")
 
 
 def test_a_group_without_a_name_is_told_by_its_number(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,6 +175,30 @@ def test_the_user_of_a_process_is_read_from_proc(tree: Tree) -> None:
     assert real is not None
     assert real.uid == os.geteuid()
     assert {os.getegid(), *os.getgroups()} == real.groups
+
+
+@pytest.mark.parametrize(
+    "facts", ["Uid:\t1000\nGid:\t1 1\nGroups:\n", "Uid:\t1 x\nGid:\t1 1\nGroups:\n", "Uid:\t1 1\nGid:\t1 1\n"]
+)
+def test_a_process_that_tells_no_user_has_none(tree: Tree, facts: str) -> None:
+    tree.write("/proc/77/status", facts)
+    assert tree.machine.process(77) is None
+
+
+def test_only_the_beginning_of_a_file_is_read(tree: Tree) -> None:
+    tree.write("/long", "x" * 10_000)
+    assert tree.machine.read("/long") == "x" * 4096
+    assert tree.machine.read("/nothing") == ""
+
+
+def test_without_a_name_it_is_the_user_of_the_service_if_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = pwd.getpwnam("daemon")
+    monkeypatch.setattr(doctor, "SERVICE_USER", "daemon")
+    groups = frozenset(os.getgrouplist("daemon", daemon.pw_gid))
+    assert user() == user("daemon") == Who("daemon", daemon.pw_uid, groups)
+    monkeypatch.setattr(doctor, "SERVICE_USER", "nobody-of-that-name")
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    assert user() == Who(name, os.geteuid(), frozenset([os.getegid(), *os.getgroups()]))
 
 
 def test_a_user_is_found_by_name() -> None:
@@ -261,6 +332,7 @@ def test_a_clock_is_believed_within_fifty_years(tree: Tree, years: int, level: s
         ("0x0a 0x01", "0x01", "has used up to 100 % of its life: have a spare ready"),
         ("0x0b 0x01", "0x01", "is worn out: replace it before it fails"),
         ("", "", "does not report its wear"),
+        ("", "0x01", "has used up to 0 % of its life"),
     ],
 )
 def test_the_wear_of_a_card_is_told_in_words(tree: Tree, life: str, spare: str, message: str) -> None:
@@ -303,6 +375,13 @@ def test_where_the_kernel_does_not_say_it_the_firmware_is_asked(
     assert doctor._vcgencmd(tree.machine) == "", "a tree is not this computer"
     program.write_text("no program")
     assert doctor._vcgencmd(Machine()) == ""
+
+    def late(command: list[str], timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "run", late)
+        assert doctor._vcgencmd(Machine()) == ""
     monkeypatch.setattr("shutil.which", lambda name: None)
     assert doctor._vcgencmd(Machine()) == ""
 
@@ -357,6 +436,9 @@ def test_the_power_supply_of_a_pi_is_checked(tree: Tree, flags: str, levels: lis
 
 
 def test_the_voltage_alarm_of_a_pi_is_reported(tree: Tree) -> None:
+    tree.write("/sys/class/hwmon/hwmon0/name", "another\n")
+    tree.write("/sys/class/hwmon/hwmon0/in0_lcrit_alarm", "1\n")
+    assert [f.level for f in machine_says(tree, "power")] == ["skipped"]
     tree.write("/sys/class/hwmon/hwmon1/name", "rpi_volt\n")
     alarm = tree.write("/sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n")
     assert [f.level for f in machine_says(tree, "power")] == ["ok"]
@@ -396,6 +478,14 @@ def test_the_disk_is_checked(
     (found,) = machine_says(tree, "disk")
     assert found.level == level
     assert found.message.startswith("state in /var/lib/fixgw")
+
+
+def test_without_a_service_the_state_of_the_user_is_looked_at(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "path", lambda name: tmp_path / "own" / f"{name}.json")
+    (found,) = machine_says(tree, "disk")
+    assert found.message.startswith(f"state in {tmp_path}/own: ")
 
 
 def test_both_disks_are_looked_at_and_what_helps_is_said(
@@ -558,16 +648,16 @@ def connections(directory: Path, *names: str) -> Configuration:
 
 def test_the_rates_of_keys_are_told_by_their_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before: dict[str, Any] = {
+        "TAS": {"source": "adcomputer", "writes": 5},
         "IAS": {"source": "adc", "writes": 100, "tolerance": 2.0},
         "ALT": {"source": "adc/1", "writes": 10, "tolerance": 0.5},
         "VS": {"source": "adc", "writes": 5},
-        "TAS": {"source": "adcomputer", "writes": 5},
     }
     after: dict[str, Any] = {
+        "TAS": {"source": "adcomputer", "writes": 6},
         "IAS": {"source": "adc", "writes": 104, "tolerance": 2.0},
         "ALT": {"source": "adc/1", "writes": 14, "tolerance": 0.5},
         "VS": {"source": "adc", "writes": 5},
-        "TAS": {"source": "adcomputer", "writes": 6},
         "NEW": {"source": "adc", "writes": 6},
     }
     client: Any = Answering(monkeypatch, before, after)
@@ -581,6 +671,75 @@ def test_the_rates_of_keys_are_told_by_their_connection(tmp_path: Path, monkeypa
         ("adc", "warning", "written too seldom to stay fresh (values a second, of those needed): ALT 1 of 2"),
     ]
     assert client.now == 104.0
+
+
+@pytest.mark.parametrize(
+    ("writes", "tolerance", "needed", "slow"),
+    [(0, 0.0, 0.0, False), (0, 4.01, 0.0, False), (0, 4.0, 0.25, False), (3, 1.0, 1.0, False), (2, 1.0, 1.0, True)],
+)
+def test_one_write_more_or_less_does_not_make_a_key_slow(
+    writes: int, tolerance: float, needed: float, slow: bool
+) -> None:
+    fed = doctor.Fed("IAS", writes, 4.0, tolerance)
+    assert (fed.needed, fed.slow) == (needed, slow)
+
+
+def test_a_key_that_never_ages_is_not_the_slowest() -> None:
+    assert doctor._feeding([doctor.Fed("IAS", 2, 4.0, 0.0)]) == "feeds 1 key, 0.5 values a second"
+
+
+def test_twenty_names_are_enough() -> None:
+    assert doctor._some(["x"] * 20) == ", ".join(["x"] * 20)
+    assert doctor._some(["x"] * 21).endswith("x and 1 more")
+
+
+def test_a_running_gateway_is_watched_as_its_own_user(
+    tree: Tree, configured: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explained: dict[str, Any] = {
+        "IAS": {"tolerance": 1.0, "sources": [{"source": "efis"}]},
+        "ALT": {"source": "a", "writes": 8},
+    }
+    client: Any = Answering(monkeypatch, explained, explained)
+    report = {
+        "process": {"pid": 77},
+        "version": "2.0",
+        "health": "ok",
+        "summary": "all well",
+        "connections": {"a": {"health": "ok"}},
+    }
+    client.status = lambda: report
+    monkeypatch.setattr(doctor, "user", lambda: Who("me", 0, frozenset()))
+    tree.device("/dev/ttyUSB7", 0o666)
+    tree.write("/proc/77/status", "Uid:\t1 54321 1 1\nGid:\t1 1 1 1\nGroups:\t1\n")
+    file = configured("connections:\n  a: {module: doctored, port: /dev/ttyUSB7}\n")
+    found = list(examine(file, tree.machine, client))
+    assert client.now == 104.0, "it is watched for four seconds"
+    assert about(iter(found), "gateway") == [("ok", "version 2.0: all well", "")]
+    assert [f.message for f in about(iter(found), "a")] == [
+        "/dev/ttyUSB7 exists, and 54321 may use it",
+        "it squeaks",
+        "feeds 1 key, 0 values a second",
+        "mapped, but never written: IAS",
+    ]
+    assert about(examine(file, tree.machine), "a")[0].message == "/dev/ttyUSB7 exists, and me may use it"
+
+
+@pytest.mark.parametrize(
+    ("status", "messages"),
+    [
+        ({"controller": "passive"}, ["the controller is passive: check the wiring"]),
+        (
+            {"controller": "warning", "error counters": "rx 100"},
+            ["the controller is warning (rx 100): check the wiring"],
+        ),
+        ({"frames": 12, "lost": "none", "state": "passive"}, []),
+    ],
+)
+def test_only_counters_of_errors_and_a_controller_in_trouble_are_findings(
+    status: dict[str, Any], messages: list[str]
+) -> None:
+    assert [f.message.partition(" the wiring")[0] + " the wiring" for f in doctor._counters(status)] == messages
 
 
 def test_the_worst_flag_of_each_key_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -231,6 +232,9 @@ def test_the_environment_is_made_with_the_python_behind_this_one(monkeypatch: py
     assert install.base_python("/usr/local/bin/python4")[0] == "/usr/local/bin/python4"
     monkeypatch.setattr(sys, "_base_executable", "/home/pilot/python")
     assert install.base_python(None)[0] == "/usr/bin/python3", "the service cannot see into a home"
+    for python in ("/home/pilot/python", "/root/python"):
+        with pytest.raises(install.Refused, match=f"cannot see {python}, which is in a home directory"):
+            install.base_python(python)
 
 
 def test_an_error_of_the_system_has_its_file_if_there_is_one(
@@ -372,6 +376,8 @@ def test_a_file_that_is_no_longer_a_default_is_kept(
 def test_a_wrong_command_line_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, words in (
         (["--nonsense"], "unrecognized arguments: --nonsense"),
+        (["--dry"], "unrecognized arguments: --dry"),
+        (["--can", "fast"], "argument --can: 'fast' is not a bit rate from 10000 to 1000000"),
         (["--can", "9999"], "argument --can: '9999' is not a bit rate from 10000 to 1000000"),
         (["--can", "1000001"], "argument --can: '1000001' is not a bit rate from 10000 to 1000000"),
     ):
@@ -387,6 +393,7 @@ def test_removing_keeps_the_configuration_and_purging_deletes_it(system: Path) -
     (system / "opt/fixgw/bin/python").touch()
     assert run(system, "remove") == 0
     assert set(snapshot(system)) == configuration
+    assert (system / "usr/local/lib").is_dir(), "it is not ours"
     assert not (system / "usr/local/lib/systemd").exists()
     assert run(system, "--realtime", "--can", "250000") == 0
     for name in ("var/lib/fixgw", "var/lib/fixgw-bench", "var/log/fixgw-bench"):
@@ -395,6 +402,75 @@ def test_removing_keeps_the_configuration_and_purging_deletes_it(system: Path) -
     assert run(system, "remove", "--purge") == 0
     assert snapshot(system) == {}
     assert not [p for p in system.rglob("*") if "fixgw" in p.name]
+
+
+def test_a_dry_run_removes_nothing_and_reports_the_actions(system: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(system, "--realtime") == 0
+    (system / "usr/local/lib" / FILES["sysctl.conf"]).unlink()
+    (system / install.REALTIME.lstrip("/")).unlink()
+    before = {*system.rglob("*")}
+    capsys.readouterr()
+    assert run(system, "remove", "--purge", "--dry-run") == 0
+    assert {*system.rglob("*")} == before
+    said = capsys.readouterr().out
+    assert "would be removed: /etc/fixgw\n" in said
+    assert "would be removed: /usr/local/lib/udev/rules.d/70-fixgw.rules\n" in said
+
+
+def test_what_others_have_linked_is_left_alone(system: Path, tmp_path: Path) -> None:
+    """A command of theirs, and a disk of their own for the logs."""
+    command, logs, disk = system / "usr/local/bin/fixgwc", system / "var/log/fixgw", tmp_path / "disk"
+    command.unlink()
+    command.symlink_to("/opt/theirs/fixgwc")
+    disk.mkdir()
+    (disk / "log").touch()
+    logs.parent.mkdir(parents=True)
+    logs.symlink_to(disk)
+    assert run(system, "remove", "--purge") == 0
+    assert os.readlink(command) == "/opt/theirs/fixgwc"
+    assert not logs.is_symlink()
+    assert (disk / "log").exists()
+
+
+def test_a_link_in_the_place_of_a_file_becomes_a_file(tmp_path: Path) -> None:
+    target = install.Target(tmp_path, say=lambda _: None)
+    (tmp_path / "same").write_bytes(b"1")
+    (tmp_path / "file").symlink_to("same")
+    target.write("/file", b"1")
+    assert not (tmp_path / "file").is_symlink()
+
+
+def test_what_is_there_before_the_first_installation_is_the_administrators(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "etc/fixgw"
+    folder.mkdir(parents=True)
+    (folder / "default.yaml").write_text("connections: {}\n")
+    (folder / "demo.yaml").symlink_to("/nowhere")
+    assert run(tmp_path) == 0
+    said = capsys.readouterr().out
+    assert "  kept, because you edited it: /etc/fixgw/default.yaml\n" in said
+    assert (folder / "default.yaml").read_text() == "connections: {}\n"
+    assert os.readlink(folder / "demo.yaml") == "/nowhere"
+    assert "last installation" not in said
+
+
+def test_the_changes_of_the_defaults_are_a_patch(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "defaults", lambda: {"default.yaml": b"a\nb\n"})
+    assert run(system) == 0
+    monkeypatch.setattr(install, "defaults", lambda: {"default.yaml": b"a\nc\n", "new.yaml": b"new\n"})
+    assert run(system) == 0
+    patch = "--- before/default.yaml\n+++ now/default.yaml\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n"
+    assert (system / "usr/local/share/fixgw/changes.diff").read_text() == patch
+
+
+def test_a_file_edited_to_be_the_default_follows_it(system: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (system / "etc/fixgw/initial.ini").write_bytes(b"# new\n")
+    NewVersion(monkeypatch, initial_ini=b"# new\n")
+    assert run(system) == 0
+    NewVersion(monkeypatch, initial_ini=b"# newer\n")
+    assert run(system, "--take-defaults") == 0
+    assert (system / "etc/fixgw/initial.ini").read_bytes() == b"# newer\n"
 
 
 def test_a_command_of_the_same_name_that_is_not_ours_is_left_alone(tmp_path: Path) -> None:
@@ -444,6 +520,9 @@ def fake_python(directory: Path, *answers: str) -> str:
     ("answers", "words"),
     [
         (("3.9", "", "no"), "is Python 3.9, but 3.11 or later is needed"),
+        (("3.10", "", "no"), "is Python 3.10, but 3.11 or later is needed"),
+        (("2.12", "", "no"), "is Python 2.12, but 3.11 or later is needed"),
+        (("3.12", ""), "does not run as Python: choose another with --python"),
         (("3.12", "no venv", "no"), "sudo apt install python3-venv"),
     ],
 )
@@ -453,6 +532,21 @@ def test_an_unsuitable_python_is_named(
     assert run(tmp_path / "system", "--python", fake_python(tmp_path, *answers)) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "system").exists()
+
+
+def test_a_python_that_fails_or_is_missing_is_no_python(tmp_path: Path) -> None:
+    python = fake_python(tmp_path, "3.11", "", "yes")
+    assert install.base_python(python) == (python, "3.11", True)
+    with open(python, "a") as script:
+        script.write("exit 1\n")
+    for path in (python, str(tmp_path / "nowhere")):
+        with pytest.raises(install.Refused, match=f"{path} does not run as Python"):
+            install.base_python(path)
+
+
+def test_a_python_with_a_gpio_library_shares_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path / "system", "--python", fake_python(tmp_path, "3.12", "", "yes")) == 0
+    assert "-m venv --clear --system-site-packages /opt/fixgw" in capsys.readouterr().out
 
 
 def test_beside_the_debian_package_it_does_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -472,7 +566,9 @@ def test_a_read_only_disk_is_named(
 
     monkeypatch.setattr(os, "replace", refuse)
     assert run(tmp_path) == 1
-    assert "remount,rw" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(
+        f"fixgw-install: {tmp_path}/etc/fixgw/{next(iter(install.defaults()))}: Read-only file system. Make the disk"
+    )
     assert not (tmp_path / "etc/fixgw/default.yaml").exists()
 
 
@@ -531,7 +627,7 @@ def test_the_installed_command_leaves_the_program_alone(
     assert "this command is part of it" in said
     assert "venv" not in said
     assert "pip" not in said
-    for option in (["--extras", "rpi"], ["--system-site-packages"]):
+    for option in (["--extras", "rpi"], ["--system-site-packages"], ["--python", "/usr/bin/python3"]):
         assert run(system, *option) == 1
         assert "--wheel FILE, or systemd/install of a clone" in capsys.readouterr().err
 
@@ -616,7 +712,12 @@ def test_what_only_helps_may_fail(tmp_path: Path, played: argparse.Namespace) ->
     assert install.install(computer, played) == 0
     assert [*dict.fromkeys(computer.failed)] == [*helps, "systemctl"]
     assert (tmp_path / "running").exists()
-    assert install.remove(Bare(tmp_path, "disable", "stop", "daemon-reload", "udevadm"), played) == 0
+    played.can, played.purge = 250_000, True
+    bare = Bare(tmp_path, "systemd-networkd-wait-online.service")
+    bare.live = False
+    install.start_networkd(bare)
+    assert bare.failed == ["systemctl"]
+    assert install.remove(Bare(tmp_path, "disable", "stop", "daemon-reload", "udevadm", "userdel"), played) == 0
 
 
 @pytest.mark.parametrize(
@@ -673,6 +774,7 @@ def test_only_what_has_changed_is_restarted(
         "it may say the same version"
     )
     assert not any("venv" in command for command in upgrade.commands)
+    assert "systemctl restart fixgw.service" in upgrade.commands
     monkeypatch.setattr(install, "is_active", lambda: False)
     inactive = Noted(tmp_path)
     assert install.install(inactive, played) == 0
@@ -744,6 +846,153 @@ def test_a_python_without_pip_is_noticed_in_silence(tmp_path: Path, capfd: pytes
         assert install.works(str(python)) is (code == 0)
     assert not install.works(str(tmp_path / "nowhere"))
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_source_is_the_wheel_or_the_clone_that_this_command_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone = tmp_path / "downloads.whl"
+    clone.mkdir()
+    (clone / "pyproject.toml").touch()
+    monkeypatch.setattr(install, "__file__", str(clone / "fixgw/install.py"))
+    assert install.own_source() == str(clone), "a folder is no wheel, whatever its name"
+    (tmp_path / "fixgw.whl").touch()
+    (tmp_path / "fixgw.zip").touch()
+    monkeypatch.setattr(install, "__file__", str(tmp_path / "fixgw.whl/fixgw/install.py"))
+    assert install.own_source() == str(tmp_path / "fixgw.whl")
+    monkeypatch.setattr(install, "__file__", str(tmp_path / "fixgw.zip/fixgw/install.py"))
+    with pytest.raises(install.Refused):
+        install.own_source()
+
+
+def test_a_clone_is_built_from_a_copy_without_what_was_built(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    for name in ("pyproject.toml", ".git/HEAD", "build/x", "fixgw/a.py"):
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).touch()
+    (clone / "link").symlink_to("nowhere")
+    copied: list[str] = []
+    scratches: list[Path] = []
+
+    class Building(Noted):
+        def run(self, *command: str, optional: bool = False) -> bool:
+            self.commands.append(" ".join(command[7:]))
+            if "wheel" in command:
+                source = Path(command[-1])
+                copied.extend(sorted(str(p.relative_to(source)) for p in source.rglob("*") if not p.is_dir()))
+                scratches.append(source.parent)
+                (source.parent / "fixgw-2.0.whl").touch()
+            return True
+
+    arguments = install.parser().parse_args(["--offline", "--extras", "rpi"])
+    target = Building(tmp_path)
+    install.pip_install(target, str(clone), arguments, again=False)
+    (scratch,) = scratches
+    assert copied == ["fixgw/a.py", "link", "pyproject.toml"]
+    assert target.commands == [
+        f"wheel --no-deps --wheel-dir {scratch} --no-index {scratch}/source",
+        f"install --no-index {scratch}/fixgw-2.0.whl[rpi]",
+    ]
+    assert not scratch.exists()
+
+
+def test_the_commands_that_would_build_a_clone_are_shown(tmp_path: Path) -> None:
+    said: list[str] = []
+    target = install.Target(tmp_path, say=said.append)
+    install.pip_install(target, str(ROOT), install.parser().parse_args([]), again=False)
+    pip = "  would run: /opt/fixgw/bin/python -I -m pip --disable-pip-version-check --no-input --quiet"
+    scratch = "/tmp/fixgw-install"
+    assert said == [
+        f"{pip} wheel --no-deps --wheel-dir {scratch} {scratch}/source",
+        f"{pip} install {scratch}/fixgw.whl",
+    ]
+
+
+def test_a_broken_environment_is_made_anew(
+    tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marks: list[tuple[str, str | None]] = []
+    mark = tmp_path / "opt/fixgw/installed"
+
+    def note(what: str) -> None:
+        marks.append((what, mark.read_text() if mark.exists() else None))
+
+    class Marked(Computer):
+        def run(self, *command: str, optional: bool = False) -> bool:
+            if "venv" in command or "pip" in command:
+                note("venv" if "venv" in command else "pip")
+            return super().run(*command, optional=optional)
+
+    assert install.install(Computer(tmp_path), played) == 0
+    shown = Noted(tmp_path)
+    shown.live = False
+    monkeypatch.setattr(install, "works", lambda _: False)
+    assert install.install(shown, played) == 0
+    assert "  unchanged: nothing to install" in shown.said, "only a live system is asked whether it works"
+    monkeypatch.setattr(os, "sync", lambda: note("sync"))
+    assert install.install(Marked(tmp_path), played) == 0
+    assert marks[0] == ("venv", None)
+    assert marks[1:-1] == [("pip", "")] * len(marks[1:-1])
+    assert marks[-1] == ("sync", ""), "it is named complete when all of it is on the disk"
+    assert mark.read_text() != ""
+
+
+@pytest.mark.parametrize("action", [install.install, install.remove])
+def test_nothing_is_changed_without_root(
+    tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch, action: Callable[..., int]
+) -> None:
+    def refuse() -> None:
+        raise install.Refused("root")
+
+    assert install.install(Computer(tmp_path), played) == 0
+    before = snapshot(tmp_path)
+    monkeypatch.setattr(install, "need_root", refuse)
+    computer = Noted(tmp_path)
+    with pytest.raises(install.Refused, match="root"):
+        action(computer, played)
+    assert (snapshot(tmp_path), computer.commands) == (before, [])
+
+
+def test_where_systemd_does_not_run_the_service_is_only_disabled(
+    tmp_path: Path, played: argparse.Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "systemd_runs", lambda _: False)
+    assert install.install(Computer(tmp_path), played) == 0
+    assert (tmp_path / install.RESTART.lstrip("/")).exists()
+    for _ in range(2):
+        computer = Noted(tmp_path)
+        assert install.remove(computer, played) == 0
+        assert computer.commands == ["systemctl disable fixgw.service fixgw@.service"]
+        assert not (tmp_path / install.RESTART.lstrip("/")).exists()
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_systemd_runs_if_it_has_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: bool) -> None:
+    monkeypatch.setattr(os.path, "isdir", lambda path: runs and path == "/run/systemd/system")
+    assert install.systemd_runs(Computer(tmp_path)) is runs
+    assert install.systemd_runs(install.Target(tmp_path))
+
+
+def test_only_a_live_system_remembers_that_it_needs_a_restart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "RESTART", str(tmp_path / "restart"))
+    assert not install.Target(Path("/")).changed
+    install.Target(Path("/"), pretend=True).changes()
+    assert not (tmp_path / "restart").exists()
+    install.Target(Path("/")).changes()
+    assert install.Target(Path("/")).changed
+    assert not install.Target(Path("/"), pretend=True).changed
+
+
+def test_what_is_said_comes_before_the_output_of_the_next_command(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from fixgw import install\n"
+        "install.status = lambda target, _: target.say('first') or os.system('echo second')\n"
+        "sys.exit(install.main(['status', '--root', sys.argv[1]]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    result = subprocess.run(command, capture_output=True, text=True, env=buffered, check=True)
+    assert result.stdout == "first\nsecond\n"
 
 
 @pytest.mark.parametrize("missing", ["systemctl", "systemd-sysusers"])
@@ -864,7 +1113,8 @@ def test_the_installed_files_are_reported(system: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert run(system, "status") == 0
     said = capsys.readouterr().out
-    assert "edited: /etc/fixgw/default.yaml" in said
+    assert "  edited: /etc/fixgw/default.yaml" in said
     assert "removed: /etc/fixgw/demo.yaml" in said
     assert "unedited: /etc/fixgw/initial.ini" in said
     assert run(system / "elsewhere", "status") == 1
+    assert capsys.readouterr().out == "not installed\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import logging
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,6 +20,7 @@ from fixgw import journal
 from fixgw.errors import BadValue
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.journal import JournalHandler, Limit
+from fixgw.logmemory import LogMemory
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +61,10 @@ class Journald:
     def close(self) -> None:
         self.socket.close()
         os.unlink(self.path)
+
+
+def record(text: str = "no") -> logging.LogRecord:
+    return logging.LogRecord("fixgw.gateway", logging.ERROR, "x.py", 1, text, None, None)
 
 
 @pytest.fixture
@@ -178,6 +185,50 @@ def test_a_journald_that_does_not_read_delays_no_one(journald: Journald, log: lo
     assert journald.next()["MESSAGE"].endswith(
         "reading again (3 lines before this one were lost: the journal was too busy)"
     )
+    log.warning("and on")
+    assert journald.next()["MESSAGE"].endswith("and on"), "it is said once"
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM])
+def test_a_record_for_which_there_is_no_room_is_counted_and_not_shown(
+    handler: JournalHandler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: int
+) -> None:
+    def full(data: bytes) -> None:
+        raise OSError(error, "full")
+
+    monkeypatch.setattr(handler, "_send", full)
+    handler.handle(record())
+    assert (handler.dropped, capsys.readouterr().err) == (1, "")
+
+
+def test_what_only_looks_like_an_error_with_a_key_gives_no_key(journald: Journald, log: logging.Logger) -> None:
+    number = ValueError("x")
+    number.key = 3  # type: ignore[attr-defined]
+    log.error("%s %s %s", SimpleNamespace(key="IAS"), ValueError("y"), number)
+    assert "FIXGW_KEY" not in journald.next()
+    log.error("%(n)d nodes", {"n": 2})
+    assert journald.next()["MESSAGE"].endswith("2 nodes")
+
+
+def test_a_line_for_stderr_is_there_at_once(
+    journald: Journald, log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written))
+    journald.close()
+    log.error("no journal")
+    assert written.getvalue() == b"<3>fixgw.plugins.can two: no journal\n"
+
+
+def test_a_closed_handler_leaves_no_file_open(journald: Journald) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    handler = JournalHandler(journald.path)
+    handler._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 50_000)
+    handler.handle(record("x" * 200_000))
+    handler.close()
+    journald.next()
+    assert journald.files == 1
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 # -- which handlers ----------------------------------------------------------------------------------------------------
@@ -222,6 +273,7 @@ def test_a_service_whose_stderr_is_the_journal_writes_to_the_journal(tmp_path: P
     assert serve(tmp_path, "{}:{}", journald.path) == ""
     found = journald.next()
     assert (found["FIXGW_CONNECTION"], found["PRIORITY"]) == ("gps", "6")
+    assert found["MESSAGE"] == "fixgw.plugins.gps: hello", "its filters and its level stay"
 
 
 @pytest.mark.parametrize("stream", ["", "1:1", "nonsense"])
@@ -229,7 +281,42 @@ def test_any_other_stderr_gets_lines(tmp_path: Path, journald: Journald, stream:
     assert serve(tmp_path, stream, journald.path) == "INFO:fixgw.plugins.gps:hello\n"
 
 
-@pytest.mark.parametrize("stderr", [None, io.StringIO(), _closed()])
+class Full(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+
+def test_only_handlers_for_stderr_are_replaced(
+    journald: Journald, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = logging.RootLogger(logging.DEBUG)
+    monkeypatch.setattr(logging, "root", root)
+    monkeypatch.setattr(root, "manager", logging.Manager(root), raising=False)
+    memory = LogMemory()
+    monkeypatch.setattr(journal, "memory", memory)
+    queued: list[int] = []
+    monkeypatch.setattr("fixgw.logqueue.queue_all", lambda: queued.append(len(root.handlers)))
+    with open(tmp_path / "stderr", "w", encoding="utf-8") as stderr, open(tmp_path / "log", "w") as other:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        plain, elsewhere = logging.StreamHandler(), logging.StreamHandler(other)
+        file = logging.FileHandler(tmp_path / "file", delay=True)
+        file.stream = stderr
+        for handler in (plain, elsewhere, file):
+            root.addHandler(handler)
+        plain.setLevel(logging.ERROR)
+        about = os.fstat(stderr.fileno())
+        for _ in range(2):
+            journal.set_up({"JOURNAL_STREAM": f"{about.st_dev}:{about.st_ino}"}, journald.path)
+    assert queued == [3, 4], "the memory needs no queue"
+    kept = [handler for handler in root.handlers if handler in (elsewhere, file, memory)]
+    assert kept == [elsewhere, file, memory]
+    (better,) = [handler for handler in root.handlers if isinstance(handler, JournalHandler)]
+    assert (better.level, len(root.handlers)) == (logging.ERROR, 4)
+    assert [len([f for f in handler.filters if isinstance(f, Limit)]) for handler in root.handlers] == [1] * 4
+    better.close()
+
+
+@pytest.mark.parametrize("stderr", [None, io.StringIO(), _closed(), Full()])
 def test_a_process_without_stderr_logs_in_silence(
     journald: Journald, monkeypatch: pytest.MonkeyPatch, stderr: object
 ) -> None:
@@ -295,6 +382,24 @@ def test_the_limit_ends_with_its_interval(clock: Clock) -> None:
     assert not passes()
     clock.now += 0.1
     assert [passes() for _ in range(3)] == [True, True, False]
+
+
+def test_without_a_wish_a_line_of_code_has_a_hundred_records_in_ten_seconds(clock: Clock) -> None:
+    limit = Limit(clock=clock)
+    assert [limit.filter(record()) for _ in range(102)] == [True] * 100 + [False] * 2
+    clock.now += 10.0
+    assert limit.filter(record())
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_nothing_is_said_of_suppressed_records_where_there_were_none(clock: Clock, count: int) -> None:
+    limit = Limit(3, 10.0, clock)
+    for _ in range(count):
+        limit.filter(record("x"))
+    clock.now += 10.0
+    last = record("x")
+    assert limit.filter(last)
+    assert last.getMessage() == "x"
 
 
 def test_debugging_is_not_limited(limited: tuple[logging.Logger, list[str]]) -> None:
