@@ -10,6 +10,7 @@ import sys
 import sysconfig
 import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,42 @@ def test_the_extras_are_those_of_the_project() -> None:
         name: needs for name, needs in DECLARED.items() if name not in extras.NOT_FOR_USERS
     }
     assert set(extras.DEBIAN) <= set(found)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert found[""] == project["dependencies"]
+
+
+def test_a_clone_that_was_never_installed_has_no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def missing(name: str) -> list[str]:
+        asked.append(name)
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "requires", missing)
+    extras.extras.cache_clear()
+    try:
+        assert extras.extras() == extras.extras() == {}
+        assert asked == ["fixgw"], "it is looked up once"
+        assert extras.install_hint("pyserial") == ""
+        monkeypatch.setattr(metadata, "requires", lambda name: None)
+        extras.extras.cache_clear()
+        assert extras.extras() == {}
+    finally:
+        extras.extras.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("requirement", "name"),
+    [
+        ("PyYAML", "pyyaml"),
+        ("python_can[serial]>=4.3", "python-can"),
+        ("zope.interface ~= 6", "zope-interface"),
+        ("rpi-lgpio==0.6", "rpi-lgpio"),
+        ("smbus2<1", "smbus2"),
+    ],
+)
+def test_a_library_has_its_name_before_its_version(requirement: str, name: str) -> None:
+    assert extras.name(requirement) == name
 
 
 def test_a_virtual_environment_uses_its_own_pip(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,12 +105,18 @@ def test_a_python_that_debian_manages_is_overridden(monkeypatch: pytest.MonkeyPa
     (tmp_path / "EXTERNALLY-MANAGED").touch()
     installed(monkeypatch, prefix="/usr", base_prefix="/usr", executable="/usr/bin/python3", paths=str(tmp_path))
     assert "--break-system-packages" in extras.command("i2c")
+    monkeypatch.setattr(sys, "prefix", "/home/pilot/fix")
+    assert "--break-system-packages" not in extras.command("i2c"), "an environment is one's own"
+    monkeypatch.setattr(sys, "prefix", "/usr")
+    (tmp_path / "EXTERNALLY-MANAGED").unlink()
+    assert "--break-system-packages" not in extras.command("i2c")
 
 
 def test_an_environment_without_pip_uses_uv(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, prefix="/home/pilot/fix", base_prefix="/usr", executable="/home/pilot/fix/bin/python")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/uv")
+    assert extras.command("i2c")[0] == "/home/pilot/fix/bin/python", "it has pip"
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert extras.command("i2c")[:5] == ["/usr/bin/uv", "pip", "install", "--python", "/home/pilot/fix/bin/python"]
 
 

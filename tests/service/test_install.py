@@ -18,7 +18,7 @@ import pytest
 
 import fixgw
 from fixgw import install
-from fixgw.install import FILES, main
+from fixgw.install import FILES, fingerprint, main
 
 pytestmark = pytest.mark.slow
 
@@ -36,6 +36,14 @@ def snapshot(root: Path) -> dict[str, bytes]:
 
 def run(root: Path, *arguments: str) -> int:
     return main([*arguments, "--root", str(root)])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading a whole clone, and waiting for the disk, take most of the time."""
+    monkeypatch.setattr(install, "fingerprint", lambda source, extras: f"version 1 {extras}")
+    for slow in ("sync", "fsync"):
+        monkeypatch.setattr(os, slow, lambda *_: None)
 
 
 @pytest.fixture
@@ -647,12 +655,9 @@ def played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespac
     monkeypatch.setattr(install, "works", lambda _: True)
     monkeypatch.setattr(install, "systemd_runs", lambda _: True)
     monkeypatch.setattr(install, "is_active", lambda: True)  # the previous one: the worst case
-    monkeypatch.setattr(install, "fingerprint", lambda *_: "version 1")
     monkeypatch.setattr(install, "defaults", lambda: {"default.yaml": b"connections: {}\n"})
     monkeypatch.setattr(shutil, "which", lambda _: "/bin/true")
     monkeypatch.setattr(shutil, "copytree", lambda source, target, **_: Path(target).mkdir())  # pip is simulated too
-    for slow in ("sync", "fsync"):
-        monkeypatch.setattr(os, slow, lambda *_: None)
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     return install.parser().parse_args(["--python", fake_python(tmp_path, version, "", "no")])
 
@@ -823,7 +828,7 @@ def test_the_same_program_has_the_same_fingerprint(tmp_path: Path) -> None:
             path = folder / name.replace("__", "/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return install.fingerprint(str(folder), "")
+        return fingerprint(str(folder), "")
 
     one = clone(a="1", b__c="2")
     assert clone(b__c="2", a="1") == one
@@ -832,10 +837,10 @@ def test_the_same_program_has_the_same_fingerprint(tmp_path: Path) -> None:
     assert len({one, *others}) == 5
     wheel = tmp_path / "fixgw.whl"
     wheel.write_text("1")
-    prints = [install.fingerprint(str(wheel), extras) for extras in ("", "rpi", "")]
+    prints = [fingerprint(str(wheel), extras) for extras in ("", "rpi", "")]
     wheel.write_text("2")
     assert prints[0] == prints[2]
-    assert len({*prints, install.fingerprint(str(wheel), "")}) == 3
+    assert len({*prints, fingerprint(str(wheel), "")}) == 3
 
 
 def test_a_python_without_pip_is_noticed_in_silence(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -1096,7 +1101,13 @@ def test_the_state_of_the_service_is_shown(tmp_path: Path, system: Path, monkeyp
     said: list[str] = []
     target = install.Target(system, say=said.append)
     target.live = True
-    monkeypatch.setattr(subprocess, "run", lambda command, check: said.append(" ".join(command)))
+
+    def stopped(command: list[str], check: bool) -> None:
+        said.append(" ".join(command))
+        if check:
+            raise subprocess.CalledProcessError(3, command)
+
+    monkeypatch.setattr(subprocess, "run", stopped)
     assert install.status(target, install.parser().parse_args(["status"])) == 0
     assert said[:5] == [
         "/opt/fixgw/bin/fixgw --version",

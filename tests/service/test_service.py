@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
 import json
 import logging
@@ -189,8 +191,32 @@ def test_an_abstract_socket_works_too() -> None:
         notifier.close()
 
 
+def test_the_exit_codes_are_those_that_the_unit_and_the_documentation_name() -> None:
+    codes = (EXIT_OK, EXIT_CONFIG, service.EXIT_USAGE, EXIT_HUNG, EXIT_FAILURE, service.EXIT_DEFECT)
+    assert codes == (0, 1, 2, 3, 4, 5)
+
+
+def test_a_status_is_sent_when_it_changes(manager: Manager) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.path})
+    assert notifier.wanted
+    for text in ("well", "well", "ill", "well"):
+        notifier.status(text)
+    notifier.watchdog()
+    heard = [manager.socket.recv(100).decode() for _ in range(4)]
+    assert heard == ["STATUS=well", "STATUS=ill", "STATUS=well", "WATCHDOG=1"]
+    for _ in range(2):
+        notifier.close()
+        assert not notifier.wanted
+    notifier.status("late")
+    manager.socket.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        manager.socket.recv(100)
+
+
 def test_without_a_service_manager_nothing_is_sent() -> None:
     notifier = Notifier({})
+    assert not notifier.wanted
+    assert notifier.send("READY=1"), "nobody has missed it"
     notifier.ready("x")
     notifier.watchdog()
     assert notifier.watchdog_interval == 0
@@ -199,6 +225,8 @@ def test_without_a_service_manager_nothing_is_sent() -> None:
 
 def test_a_watchdog_for_another_process_is_ignored() -> None:
     assert Notifier({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"}).watchdog_interval == 0
+    assert Notifier({"WATCHDOG_USEC": "1000000", "WATCHDOG_PID": str(os.getpid())}).watchdog_interval == 0.5
+    assert Notifier({"WATCHDOG_USEC": "soon"}).watchdog_interval == 0
 
 
 def test_nothing_is_left_behind_in_the_home_directory(run: list[Process], tmp_path: Path, manager: Manager) -> None:
@@ -338,11 +366,6 @@ class Gone(BaseException):
     """The process has ended."""
 
 
-class Broken(io.StringIO):
-    def flush(self) -> None:
-        raise OSError(32, "Broken pipe")
-
-
 @pytest.mark.parametrize(
     ("code", "stray", "written", "hard"),
     [
@@ -357,6 +380,12 @@ def test_a_process_ends_hard_if_something_would_keep_it(
     monkeypatch: pytest.MonkeyPatch, code: int, stray: bool, written: bool, hard: bool
 ) -> None:
     ended: list[int] = []
+    done: list[str] = []
+
+    class Broken(io.StringIO):
+        def flush(self) -> None:
+            done.append("flush")
+            raise OSError(32, "Broken pipe")
 
     def end(code: int) -> None:
         ended.append(code)
@@ -366,7 +395,7 @@ def test_a_process_ends_hard_if_something_would_keep_it(
     if stray:
         threading.Thread(target=release.wait, args=(10,)).start()
     monkeypatch.setattr(os, "_exit", end)
-    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    monkeypatch.setattr(logging, "shutdown", lambda: done.append("shutdown"))
     monkeypatch.setattr("fixgw.logqueue.finish", lambda: written)
     closed = io.StringIO()
     closed.close()
@@ -378,8 +407,28 @@ def test_a_process_ends_hard_if_something_would_keep_it(
     finally:
         release.set()
     assert (ended == [code]) is hard
+    assert done == (["shutdown", "flush"] if hard and written else []), "what was said is not lost, if it can be helped"
     if isinstance(left.value, SystemExit):
         assert left.value.code == code
+
+
+@pytest.mark.parametrize("answer", [0, -1])
+def test_all_memory_is_locked_once_it_is_used(monkeypatch: pytest.MonkeyPatch, answer: int) -> None:
+    asked: list[int] = []
+
+    class Library:
+        def __init__(self, name: None, use_errno: bool) -> None:
+            assert use_errno
+
+        def mlockall(self, flags: int) -> int:
+            asked.append(flags)
+            return answer
+
+    monkeypatch.setattr(ctypes, "CDLL", Library)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: 12)
+    with pytest.raises(OSError, match="Cannot allocate memory") if answer else contextlib.nullcontext():
+        service.lock_memory()
+    assert asked == [1 | 2 | 4], "MCL_CURRENT, MCL_FUTURE and MCL_ONFAULT"
 
 
 def test_a_long_status_ends_with_an_ellipsis() -> None:

@@ -130,6 +130,15 @@ def test_the_watchdog_is_fed_in_safe_mode_too(safe: list[Safe], tmp_path: Path) 
             {"MONITOR_SERVICE_RESULT": "exit-code", "MONITOR_EXIT_CODE": "exited", "MONITOR_EXIT_STATUS": "1"},
             "safe mode: fixgw.service ended with exit code 1: the configuration has problems; `fixgw check` lists them",
         ),
+        ({"MONITOR_SERVICE_RESULT": ""}, "safe mode: requested"),
+        (
+            {"MONITOR_SERVICE_RESULT": "exit-code", "MONITOR_EXIT_CODE": "exited", "MONITOR_EXIT_STATUS": "2"},
+            "safe mode: fixgw.service ended with exit code 2: the command line was wrong",
+        ),
+        (
+            {"MONITOR_SERVICE_RESULT": "exit-code", "MONITOR_EXIT_CODE": "exited", "MONITOR_EXIT_STATUS": "77"},
+            "safe mode: fixgw.service failed repeatedly, the last time with exit code 77",
+        ),
         (
             {"MONITOR_SERVICE_RESULT": "watchdog", "MONITOR_EXIT_CODE": "killed", "MONITOR_EXIT_STATUS": "ABRT"},
             "safe mode: fixgw.service failed repeatedly, the last time with a watchdog timeout",
