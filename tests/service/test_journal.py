@@ -242,7 +242,7 @@ def _closed() -> io.StringIO:
 
 SERVICE = """
 import logging, os, sys
-from fixgw import journal
+from fixgw import journal, logqueue
 logging.basicConfig(level="DEBUG")
 stderr = logging.root.handlers[0]
 stderr.setLevel("INFO")
@@ -256,6 +256,7 @@ log.debug("below its level")
 log.info("not for stderr")
 log.info("hello")
 print(*(len([f for f in handler.filters if isinstance(f, journal.Limit)]) for handler in logging.root.handlers))
+logqueue.finish(30.0)
 """
 
 
@@ -418,7 +419,7 @@ def test_the_memory_of_the_limit_is_bounded(clock: Clock) -> None:
 
 FULL = """
 import logging
-from fixgw import journal
+from fixgw import journal, logqueue
 logging.basicConfig(filename="/dev/full", level="INFO")
 journal.set_up({})
 for n in range(50):
