@@ -294,11 +294,12 @@ class Gateway:
 
     def _subscriber_hangs(self, hung: Hung) -> None:
         """Fail the plugin whose subscriber it is. Called on the ageing thread."""
-        plugins = {id(p): r for r in list(self.runners.values()) if (p := r.plugin) is not None}
-        plugin = owner_of(hung.frames, hung.callback, [p for r in plugins.values() if (p := r.plugin) is not None])
-        if plugin is not None and (runner := plugins.get(id(plugin))):
-            runner.gave_up(plugin, hung.item.key, getattr(hung.callback, "__qualname__", "a subscriber"))
-            self._poke()
+        plugins = [(r, p) for r in list(self.runners.values()) if (p := r.plugin) is not None]
+        owner = owner_of(hung.frames, hung.callback, [p for _, p in plugins])
+        for runner, plugin in plugins:
+            if plugin is owner:
+                runner.gave_up(plugin, hung.item.key, getattr(hung.callback, "__qualname__", "a subscriber"))
+                self._poke()
 
     # -- restarting one ------------------------------------------------------------------------------------------------
 

@@ -676,24 +676,6 @@ def test_a_hung_worker_is_reported_and_the_watchdog_is_not_fed(
         assert bench.stop() == EXIT_OK
 
 
-@pytest.mark.slow
-def test_a_defect_in_the_supervision_disturbs_neither_the_plugins_nor_the_log(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    bench.start("connections: {a: {load: yes, module: t_good}}")
-    bench.until(lambda: bench.state("a") is State.RUNNING)
-    looks = []
-
-    def tick(self: object) -> None:
-        looks.append(self)
-        raise ZeroDivisionError("on purpose")
-
-    monkeypatch.setattr("fixgw.runner.Runner.tick", tick)
-    bench.until(lambda: len(looks) >= 4)
-    assert caplog.messages.count("supervision of a") == 1
-    assert bench.stop() == EXIT_OK
-
-
 def test_every_transition_starts_and_ends_in_a_state_that_can_be_left_or_is_final() -> None:
     sources = {a for a, _ in TRANSITIONS}
     targets = {b for _, b in TRANSITIONS}

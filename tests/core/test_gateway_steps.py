@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -17,12 +20,15 @@ from fixgw import gateway as gateways
 from fixgw import logqueue
 from fixgw.configuration import Configuration, Connection
 from fixgw.database import FAIL, OLD, Definition
-from fixgw.errors import DeviceError
+from fixgw.database.hung import Hung
+from fixgw.errors import ConfigurationError, DeviceError, Problem
 from fixgw.gateway import Gateway, State
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugin import PluginBase
 from fixgw.runner import Runner
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
+
+BUSY = "the gateway is busy starting, stopping or reading its configuration: try again"
 
 
 class Plain(PluginBase):
@@ -93,6 +99,13 @@ def events(gateway: Gateway) -> None:
         gateway._step(0.0)
 
 
+def all_handled(gateway: Gateway) -> None:
+    """Wait until the thread that supervises has handled all that has been asked for so far."""
+    handled = threading.Event()
+    gateway._events.put(handled.set)
+    assert handled.wait(5)
+
+
 # -- what people read --------------------------------------------------------------------------------------------------
 
 
@@ -129,6 +142,17 @@ def test_anything_wrong_degrades_the_health(make: Make, monkeypatch: pytest.Monk
     assert gateway.get_status()["health"] == ("degraded" if wrong else "ok")
 
 
+def test_the_status_has_each_connection_in_its_order(make: Make) -> None:
+    class Telling(Plain):
+        def get_status(self) -> dict[str, Any]:
+            return {"its name": self.name}
+
+    connections = make(connection("z", Telling), broken("a"), connection("b", Telling)).get_status()["connections"]
+    assert [*connections] == ["z", "a", "b"]
+    assert [each["health"] for each in connections.values()] == ["ok", "failed: no port", "ok"]
+    assert [each["status"] for each in connections.values()] == [{"its name": "z"}, {}, {"its name": "b"}]
+
+
 def test_without_any_connection_that_runs_it_has_failed(make: Make) -> None:
     assert make(broken("a"), broken("b")).get_status()["health"] == "failed"
 
@@ -146,6 +170,12 @@ def test_the_status_has_the_facts_of_the_process(make: Make, clock: Clock, monke
     assert status["process"] == {"pid": os.getpid(), "cpu percent": 4.1, "threads": threading.active_count()}
     clock.now += 1.0
     assert gateway.get_status()["process"]["cpu percent"] == 0.0, "since the last time"
+
+
+def test_the_status_tells_what_the_log_lost(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logqueue, "trouble", lambda: "the log is stuck")
+    monkeypatch.setattr(logqueue, "dropped", lambda: {"StreamHandler": 3})
+    assert make().get_status()["log"] == {"trouble": "the log is stuck", "dropped": {"StreamHandler": 3}}
 
 
 def test_the_handlers_of_signals_are_restored_at_the_end(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +206,27 @@ def test_without_the_kernel_s_figure_the_memory_is_the_most_it_ever_was(monkeypa
     now = gateways._resident()
     monkeypatch.setattr("builtins.open", refuse)
     assert now / 2 < gateways._resident() < now * 4
+
+
+def test_while_a_plugin_hangs_the_others_answer_within_the_time_for_one(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make(connection("a"), connection("b"), connection("c"))
+    now = [50.0]
+    asked: list[float] = []
+    given: list[float] = []
+
+    def answer(self: Runner, patience: float) -> str:
+        given.append(patience)
+        now[0] += 0.375
+        return "" if self.name == "b" else f"{self.name} is cold"
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(Runner, "health", answer)
+    monkeypatch.setattr(gateway._health, "ask", asked.append)
+    assert gateway.troubles() == {"a": "a is cold", "c": "c is cold"}
+    assert asked == [0.1]
+    assert given == [0.5, 0.125, 0.0]
 
 
 # -- what the service manager is told ----------------------------------------------------------------------------------
@@ -238,6 +289,70 @@ def test_it_looks_often_while_one_changes_and_seldom_while_all_rest(make: Make, 
     assert electing._pace() == 0.2
 
 
+def test_the_manager_learns_when_it_has_started_and_when_it_stops(
+    make: Make, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway = make()
+    monkeypatch.setattr(gateway, "supervise", lambda over: manager.told.append("supervised"))
+    gateway.run_forever(handle_signals=False)
+    assert manager.told == [
+        *("READY=1", "STATUS=0 of 0 connections well", "supervised"),
+        *("STOPPING=1", "STATUS=stopping"),
+    ]
+
+
+# -- starting ----------------------------------------------------------------------------------------------------------
+
+
+def test_while_it_starts_it_is_busy(make: Make) -> None:
+    answers: list[str] = []
+    read: list[bool] = []
+
+    def reload() -> Configuration:
+        read.append("b" in gateway.runners)
+        return gateway.configuration
+
+    class Asking(Plain):
+        def run(self) -> None:
+            answers.append(gateway.request_restart(self.name))
+            gateway.request_reload()
+            if self.name == "a":
+                all_handled(gateway)
+
+    gateway = make(reload=reload)
+    names = ("a", "b")
+    gateway.configuration = replace(gateway.configuration, connections=tuple(connection(n, Asking) for n in names))
+    try:
+        gateway.start()
+        gateway.start()
+        assert answers == [BUSY] * 2
+        gateway.supervise(lambda: gateway.reloads == 1)
+        assert read == [True], "after the start"
+        assert gateway.request_restart("a") == ""
+    finally:
+        gateway.stop()
+
+
+def test_a_stop_ends_the_start(make: Make) -> None:
+    gateway = make()
+    gateway.configuration = replace(gateway.configuration, connections=tuple(map(connection, ("a", "b", "c"))))
+    gateway.request_stop()
+    try:
+        gateway.start()
+        assert list(gateway.runners) == ["a"], "it sees to requests while it starts one"
+    finally:
+        gateway.stop()
+
+
+def test_it_looks_as_often_as_it_is_asked_to(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = make(broken("a"))
+    waits: list[float] = []
+    monkeypatch.setattr(gateway, "_step", waits.append)
+    gateway.supervise(lambda: len(waits) == 2, every=0.05)
+    gateway.supervise(lambda: len(waits) == 3)
+    assert waits == [0.05, 0.05, 0.2]
+
+
 # -- stopping ----------------------------------------------------------------------------------------------------------
 
 
@@ -294,8 +409,10 @@ def test_a_second_stop_does_nothing(make: Make, manager: Manager) -> None:
     assert gateway.runners["a"].at_rest, "it has not been started"
     assert manager.told.count("STOPPING=1") == 0
     gateway._started = True
+    gateway.world.history.start()
     for _ in range(2):
         assert gateway.stop() == EXIT_OK
+    assert "history" not in {thread.name for thread in threading.enumerate()}
     assert gateway.runners["a"].state is State.STOPPED
     assert manager.told.count("STOPPING=1") == 1
 
@@ -315,19 +432,56 @@ def test_a_dead_thread_fails_the_plugin_that_holds_it(make: Make) -> None:
     assert [runner.reason for runner in gateway.runners.values()] == ["", "its thread died: ValueError: x"]
 
 
+def test_a_dead_thread_that_nobody_holds_is_told_by_its_traceback(make: Make) -> None:
+    gateway = make(connection("a"), connection("b"), connection("c"))
+
+    def work(plugin: Any, call: Callable[[], None]) -> None:
+        call()
+
+    def called(plugin: Any) -> None:
+        raise ValueError("x")
+
+    with pytest.raises(ValueError, match="x") as caught:
+        work(gateway.runners["b"].plugin, partial(called, gateway.runners["a"].plugin))
+    assert gateway._thread_died(threading.ExceptHookArgs((ValueError, caught.value, caught.tb, None)))
+    gateway._step(0.0)
+    assert [runner.reason for runner in gateway.runners.values()] == ["", "its thread died: ValueError: x", ""]
+
+
+def test_a_subscriber_that_hangs_fails_its_plugin(make: Make) -> None:
+    gateway = make(connection("a"), connection("b"))
+    ias = gateway.database.item("IAS")
+    gateway._subscriber_hangs(Hung(ias, print, 1, [], []))
+    gateway._step(0.0)
+    assert gateway._events.empty()
+    plugin: Any = gateway.runners["b"].plugin
+    gateway._subscriber_hangs(Hung(ias, plugin.get_status, 1, [], []))
+    assert not gateway._events.empty(), "it looks at once"
+    gateway._step(0.0)
+    reason = "it hangs: PluginBase.get_status does not return after a change of IAS"
+    assert [runner.reason for runner in gateway.runners.values()] == ["", reason]
+    plugin = gateway.runners["a"].plugin
+    gateway._subscriber_hangs(Hung(ias, partial(_frame, plugin), 1, [_frame(plugin)], []))
+    gateway._step(0.0)
+    assert gateway.runners["a"].reason == "it hangs: a subscriber does not return after a change of IAS"
+
+
+def _frame(plugin: Any) -> FrameType:
+    return sys._getframe()
+
+
 # -- requests ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_request_that_cannot_be_met_says_why(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fixgw.loader.reload_plugin", lambda plugin: plugin)
-    gateway = make(connection("canfix"))
+    gateway = make(connection("gps"), connection("canfix"))
     assert gateway.request_restart("canfx") == "there is no connection 'canfx' (did you mean 'canfix'?)"
     assert gateway.request_reload() == "this gateway does not run from files"
     gateway._changing = True
-    busy = "the gateway is busy starting, stopping or reading its configuration: try again"
-    assert gateway.request_restart("canfix") == busy
+    assert gateway.request_restart("canfix") == BUSY
     gateway._changing, gateway._stop_requested = False, True
-    assert gateway.request_restart("canfix") == busy
+    assert gateway.request_restart("canfix") == BUSY
     gateway._stop_requested = False
     before = gateway.runners["canfix"].plugin
     assert gateway.request_restart("canfix") == ""
@@ -335,7 +489,26 @@ def test_a_request_that_cannot_be_met_says_why(make: Make, monkeypatch: pytest.M
     assert gateway.runners["canfix"].plugin not in (before, None)
     assert gateway.runners["canfix"].state is State.RUNNING
     assert gateway.request_restart("canfix") == "", "it is not busy any more"
-    assert [each.name for each in gateway.configuration.connections] == ["canfix"]
+    assert [each.name for each in gateway.configuration.connections] == ["gps", "canfix"]
+
+
+def test_while_it_starts_one_again_or_changes_its_configuration_it_is_busy(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fixgw.loader.reload_plugin", lambda plugin: plugin)
+    answers: list[str] = []
+
+    class Asking(Plain):
+        def run(self) -> None:
+            answers.append(gateway.request_restart("a"))
+
+    gateway = make()
+    gateway.adopt(replace(gateway.configuration, connections=(connection("a", Asking),)))
+    assert answers == [BUSY]
+    gateway._restart("a")
+    assert answers == [BUSY] * 2
+    gateway.adopt(replace(gateway.configuration, connections=(connection("a", Asking, n=2),)))
+    assert answers == [BUSY] * 3
 
 
 def test_a_restart_is_not_tried_while_the_old_one_hangs(make: Make) -> None:
@@ -398,6 +571,45 @@ def test_only_what_is_new_or_different_is_started(
     assert caplog.messages[-2:] == ["configuration reloaded: stopped none", "configuration reloaded: started none"]
 
 
+def test_code_that_has_changed_is_read_again_only_for_what_is_started_again(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Changed(Plain):
+        pass
+
+    read: list[type[PluginBase]] = []
+
+    def reload(plugin: type[PluginBase]) -> type[PluginBase]:
+        read.append(plugin)
+        return Plain
+
+    monkeypatch.setattr("fixgw.loader.code_has_changed", lambda plugin: plugin is not Plain)
+    monkeypatch.setattr("fixgw.loader.reload_plugin", reload)
+    gateway = make(connection("same", Changed), connection("other", Changed), connection("unchanged", n=1))
+    caplog.set_level("INFO")
+    new = (connection("same", Changed), connection("other", Changed, n=2), connection("unchanged", n=2))
+    gateway.adopt(replace(gateway.configuration, connections=(*new, connection("new", Changed))))
+    assert [message for message in caplog.messages if "code" in message] == [
+        "the code of other has changed on disk: read again",
+        "the code of same has changed on disk, but the old code still runs: `fixgw restart same`",
+    ]
+    assert read == [Changed]
+    assert [each.plugin for each in gateway.configuration.connections] == [Changed, Plain, Plain, Changed]
+
+
+def test_a_connection_that_cannot_be_stopped_ends_the_gateway_instead_of_a_reload(make: Make) -> None:
+    gateway = make(connection("a"), connection("b"))
+    gateway.runners["a"].hung.append("its thread is stuck")
+    before = gateway.configuration
+    gateway.adopt(replace(before, connections=(connection("new"),)))
+    assert list(gateway.runners) == ["a"]
+    assert gateway.configuration is before
+    gateway.request_stop(why="SIGTERM")
+    events(gateway)
+    assert gateway._stop_requested
+    assert gateway.exit_code == EXIT_HUNG
+
+
 def test_a_reload_holds_up_neither_the_supervision_nor_the_end_of_the_process(make: Make, manager: Manager) -> None:
     go = threading.Event()
     found: list[Configuration] = []
@@ -408,9 +620,12 @@ def test_a_reload_holds_up_neither_the_supervision_nor_the_end_of_the_process(ma
 
     gateway = make(connection("a"), reload=reload)
     found.append(gateway.configuration)
+    gateway._step(0.0)
+    assert not any(told.startswith("RELOADING=1") for told in manager.told), "nobody has asked"
     assert gateway.request_reload() == ""
     gateway._step(0.0)
     gateway._step(0.0)
+    assert gateway.request_restart("a") == BUSY
     (reading,) = [thread for thread in threading.enumerate() if thread.name == "reload"]
     assert reading.daemon, "one that hangs must not keep the process alive"
     assert any(told.startswith("RELOADING=1") for told in manager.told)
@@ -431,6 +646,40 @@ def test_an_ageing_thread_that_has_died_is_reported_and_started_again(
         gateway._step(0.0)
     assert started == [True]
     assert caplog.messages == ["the ageing thread has died; restarting it"]
+
+
+@pytest.mark.parametrize(
+    ("error", "problems"),
+    [
+        (
+            ConfigurationError([Problem("x.yaml", 1, 1, "no"), Problem("x.yaml", 2, 1, "x")]),
+            ["x.yaml:1:1: no", "x.yaml:2:1: x"],
+        ),
+        (ZeroDivisionError("a defect"), ["ZeroDivisionError: a defect"]),
+    ],
+)
+def test_whatever_reading_the_configuration_raises_is_told(make: Make, error: Exception, problems: list[str]) -> None:
+    def reload() -> Configuration:
+        raise error
+
+    gateway = make(reload=reload)
+    gateway._read_again(reload)
+    events(gateway)
+    assert (gateway.problems, gateway.reloads) == (problems, 0)
+
+
+def test_a_defect_in_the_supervision_of_one_harms_no_other_and_is_told_once(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = make(connection("a"), connection("b"))
+    monkeypatch.setattr(gateway.runners["a"], "tick", lambda: 1 // 0)
+    looked: list[int] = []
+    monkeypatch.setattr(gateway.runners["b"], "tick", lambda: looked.append(1))
+    for _ in range(3):
+        gateway._step(0.0)
+    assert len(looked) == 3
+    assert caplog.messages == ["supervision of a"]
+    assert "ZeroDivisionError" in caplog.text
 
 
 # -- who leads ---------------------------------------------------------------------------------------------------------
@@ -458,6 +707,19 @@ def test_what_was_elected_stays_so_when_the_configuration_changes(make: Make) ->
     gateway.world.quorum.leader = False
     gateway._prepare_election(replace(gateway.configuration, connections=()))
     assert gateway.world.quorum.leader, "nobody elects any more"
+
+
+def test_votes_have_the_same_ways_as_long_as_their_connections_are_there(make: Make) -> None:
+    gateway = make()
+    can, more = (replace(connection(name), carries_votes=True) for name in ("can", "more"))
+    gateway.adopt(replace(gateway.configuration, connections=(can, connection("gps"), connection("q", Electing))))
+    assert not gateway.world.quorum.leader, "until it is elected"
+    ways = gateway.world.quorum.ways
+    assert list(ways) == ["can"]
+    gateway.adopt(replace(gateway.configuration, connections=(more, can)))
+    assert gateway.world.quorum.leader
+    assert list(gateway.world.quorum.ways) == ["more", "can"]
+    assert gateway.world.quorum.ways["can"] is ways["can"]
 
 
 def test_one_whose_lease_ran_out_does_not_lead(make: Make, clock: Clock) -> None:
