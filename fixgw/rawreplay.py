@@ -52,9 +52,7 @@ class Outcome:
     silent: list[str] = field(default_factory=list)
 
 
-def replay(
-    configuration: Configuration, capture: Capture, emit: Callable[[Line], object], sent: bool = False
-) -> Outcome:
+def replay(configuration: Configuration, capture: Capture, emit: Callable[[Line], object], sent: bool) -> Outcome:
     """Replay `capture`, and call `emit` with each change, in the order of time, changes of one instant by key.
 
     With `sent`, what the connections send is among them. Raises `FixgwError` if the capture cannot be read.

@@ -111,7 +111,6 @@ class Stepper:
         identity.assign(self.db, f"{name}-000000")
         self._adopted: list[Worker[Any]] = []
         self.world = World(self.db, clock=self.clock, utc=utc or self._utc, adopt=self._adopt)
-        self.world.quorum.leader = True
         raw.point(self.db).feeds = link or self.feed
         #: The workers that run, by name. A CAN bus has its own.
         self.tasks: dict[str, Task] = {}

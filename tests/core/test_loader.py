@@ -82,6 +82,23 @@ def test_a_module_of_the_plugin_path_may_be_named_like_ours_unless_another_hides
     assert reason("fixgw.plugins.colorsys").startswith("there is no module 'fixgw.plugins.colorsys'")
 
 
+@pytest.mark.parametrize("error", [ImportError("no"), ValueError("no")])
+def test_a_module_that_another_finder_refuses_is_not_that_of_the_plugin_path(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "loader_test_refused.py").write_text(GUIDE)
+    loader.add_to_path([tmp_path])
+
+    class Refuses:
+        @staticmethod
+        def find_spec(name: str, path: object, target: object = None) -> None:
+            if name == "loader_test_refused":
+                raise error
+
+    monkeypatch.setattr(sys, "meta_path", [Refuses, *sys.meta_path])
+    assert "no module" in reason("fixgw.plugins.loader_test_refused")
+
+
 def test_a_directory_that_is_on_the_path_already_can_be_made_part_of_the_plugin_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

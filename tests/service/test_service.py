@@ -440,6 +440,8 @@ def test_a_service_manager_that_does_not_read_holds_up_nobody(manager: Manager) 
     notifier = Notifier({"NOTIFY_SOCKET": manager.path})
     sent = [notifier.send("WATCHDOG=1") for _ in range(10_000)]
     notifier.close()
+    assert not notifier.wanted
+    assert notifier.send("STOPPING=1"), "as if there were none"
     assert sent[0]
     assert not sent[-1]
 
