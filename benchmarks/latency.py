@@ -78,13 +78,13 @@ class Way(NamedTuple):
     decoded: float | None
     written: float
     notified: float
-    sent: float | None
-    received: float | None
+    sent: float
+    received: float
 
     @property
-    def whole(self) -> float | None:
+    def whole(self) -> float:
         """Seconds from the wire, or from the reading of a chip, to the display."""
-        return None if self.received is None else self.received - (self.read if self.wire is None else self.wire)
+        return self.received - (self.read if self.wire is None else self.wire)
 
 
 class Lines:
@@ -176,7 +176,7 @@ def _press(panel: Panel) -> float:
 
 
 def ways(seconds: float = SECONDS) -> dict[str, list[Way]]:
-    """Measure: the ways of all values of that time, by connection."""
+    """Measure: the ways of all values of that time that a display was told, by connection."""
     read: defaultdict[str, list[float]] = defaultdict(list)
     decoded: defaultdict[str, list[float]] = defaultdict(list)
     notified: list[tuple[str, Reading, float]] = []
@@ -248,6 +248,8 @@ def ways(seconds: float = SECONDS) -> dict[str, list[Way]]:
         line = sentence.update(key, reading)
         handed = sent.first(line, reading.stamp)
         shown = received.first(line, handed) if handed is not None else None
+        if handed is None or shown is None:
+            continue  # the same once more
         origin = wire[first] if first >= 0 else None
         result[name].append(Way(origin, began, made[0] if made else None, reading.stamp, at, handed, shown))
     return result
@@ -269,7 +271,7 @@ def stages(found: Sequence[Way]) -> list[tuple[float, float] | None]:
             if since is not None and until is not None:
                 steps.append(until - since)
         result.append(_ms(steps))
-    result.append(_ms([whole for way in found if (whole := way.whole) is not None]))
+    result.append(_ms([way.whole for way in found]))
     return result
 
 

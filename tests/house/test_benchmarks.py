@@ -112,8 +112,6 @@ def test_the_way_of_a_value_is_divided_into_stages() -> None:
     assert sent == pytest.approx((1.0, 1.0))
     assert received == pytest.approx((1.0, 1.0))
     assert whole == pytest.approx((5.0, 5.0))
-    polled = [way._replace(wire=None, received=None) for way in ways]
-    assert latency.stages(polled)[-1] is None, "it was never shown"
     assert latency.stages([way._replace(wire=None) for way in ways])[-1] == pytest.approx((3.95, 4.0), abs=0.01)
 
 
