@@ -14,6 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any, Generic, TypeVar
@@ -150,7 +151,6 @@ class Runner:
         self._clock = clock
         self._poke = poke
         self._task: Task | None = None
-        self._due = 0.0
         self._backoff = Backoff(connection.restart_delay, connection.restart_delay_max)
         self._health = Question(f"{self.name}: health", lambda: _health(self.plugin), "")
         self._status: Question[tuple[dict[str, Any], float]] = Question(
@@ -275,7 +275,7 @@ class Runner:
                 self._fail(reason)
             else:
                 self._look_for_life(now)
-                if self.restarts and now - self.since > self.connection.restart_delay_max:
+                if now - self.since > self.connection.restart_delay_max:
                     self._backoff.reset()
         elif self.state is State.STOPPING and task is not None:
             if task.finished or now - task.since > self.connection.stop_timeout:
@@ -387,10 +387,7 @@ class Runner:
                 self.hung.append(_describe(task.error, "stop()"))
             if earlier is not None and not earlier.finished:
                 self.hung.append("run() has not returned")
-        for reason in self.hung:
-            self.log.error("%s: %s", self.name, reason)
-        self._task = None
-        self._enter(State.STOPPED, "; ".join(self.hung))
+        self._note_end()
 
     def _end_stop(self, task: Task) -> None:
         """Note how the stop of a plugin that had called done() ended."""
@@ -398,10 +395,12 @@ class Runner:
             self.hung.append("stop() has not returned")
         elif task.error is not None:
             self.hung.append(_describe(task.error, "stop()"))
-        for reason in self.hung:
-            self.log.error("%s: %s", self.name, reason)
-        self._task = None
-        self._enter(State.STOPPED, "; ".join([self.reason, *self.hung]))
+        self._note_end(self.reason)
+
+    def _note_end(self, *reasons: str) -> None:
+        for hung in self.hung:
+            self.log.error("%s: %s", self.name, hung)
+        self._enter(State.STOPPED, "; ".join([*reasons, *self.hung]))
 
     # -- status --------------------------------------------------------------------------------------------------------
 
@@ -561,21 +560,19 @@ def owner_of(frames: list[FrameType], callback: Any, plugins: list[PluginBase]) 
         for plugin in plugins:
             if concerns(frame, plugin):
                 return plugin
-    kept = [getattr(callback, "__self__", None)]
-    kept += [cell.cell_contents for cell in getattr(callback, "__closure__", None) or () if _filled(cell)]
+    kept = [getattr(callback, "__self__", None), *_closed_over(callback)]
     modules = {frame.f_globals.get("__name__") for frame in frames} | {getattr(callback, "__module__", None)}
     for plugin in plugins:
         if any(value is plugin or any(v is plugin for v in _attributes(value)) for value in kept):
             return plugin
     of_module = [plugin for plugin in plugins if type(plugin).__module__ in modules]
-    return of_module[0] if len(of_module) == 1 else None
+    return of_module.pop() if len(of_module) == 1 else None
 
 
-def _filled(cell: Any) -> bool:
-    try:
-        return bool(cell.cell_contents is not None)
-    except ValueError:
-        return False
+def _closed_over(callback: Any) -> Iterator[Any]:
+    for cell in getattr(callback, "__closure__", None) or ():
+        with suppress(ValueError):  # it is still empty
+            yield cell.cell_contents
 
 
 def threads_of(plugin: PluginBase) -> Iterator[threading.Thread]:

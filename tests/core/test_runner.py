@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from types import FrameType
+from types import CellType, FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from fixgw import runner
 from fixgw.configuration import Connection
-from fixgw.database import Database
+from fixgw.database import OLD, Database, Definition
 from fixgw.errors import DeviceError, PluginFail
 from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugin import PluginBase
@@ -54,7 +55,8 @@ class Bench:
         self.blocked: set[str] = set()
         options = {"does": self.does}
         connection = Connection(name="gps", module="theirs", plugin=plugin, options=options, **settings)
-        self.runner = Runner(connection, World(Database(clock=clock), clock=clock), clock, lambda: None)
+        self.db = Database([Definition(key="POWER_FAIL", type="bool")], clock=clock)
+        self.runner = Runner(connection, World(self.db, clock=clock), clock, lambda: None)
 
     def block(self, what: str) -> None:
         """From now on, `run` or `stop` returns only when the test ends or sets `release`."""
@@ -99,6 +101,13 @@ class Bench:
     @property
     def report(self) -> dict[str, Any]:
         return self.runner.report()
+
+
+def join(name: str) -> None:
+    """Wait for the end of the threads of this name."""
+    for thread in threading.enumerate():
+        if thread.name == name:
+            thread.join(5)
 
 
 @pytest.fixture
@@ -192,6 +201,23 @@ def test_each_start_is_watched_anew(make: Callable[..., Bench], caplog: pytest.L
     assert caplog.messages.count("run() of gps has not returned after 1 s") == 2
 
 
+def test_only_a_start_that_asks_for_it_reads_the_code_again(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fixgw.loader.reload_plugin", {Scripted: Plain}.__getitem__)
+    same, new = make(), make()
+    same.start()
+    new.runner.start(fresh_code=True)
+    new.settle()
+    assert (type(same.plugin), type(new.plugin)) == (Scripted, Plain)
+
+
+def test_one_that_runs_is_not_started_again(bench: Bench) -> None:
+    bench.start()
+    with pytest.raises(RuntimeError, match="gps: running to starting is not an allowed transition"):
+        bench.runner.start()
+
+
 # -- failing and restarting --------------------------------------------------------------------------------------------
 
 
@@ -247,6 +273,9 @@ def test_restarts_are_delayed_more_and_more_up_to_a_limit(make: Callable[..., Be
         assert bench.after(0.25) is State.FAILED, "started at that time, and failed again"
     assert bench.report["next start in"] is None
     assert bench.runner.restarts == 4
+    assert bench.after() is State.WAITING
+    bench.clock.now += 5.0
+    assert bench.report["next start in"] == 0.0, "it is overdue"
 
 
 def test_the_delay_begins_anew_after_it_has_run_for_longer_than_the_longest_delay(make: Callable[..., Bench]) -> None:
@@ -366,6 +395,25 @@ def test_ten_seconds_without_a_sign_of_life_count_as_hung(bench: Bench) -> None:
     assert bench.runner.signs_of_life(bench.clock.now) == "", "what has failed is not hung"
 
 
+def test_what_never_ages_is_old_once_its_plugin_has_been_silent_for_twelve_seconds(bench: Bench) -> None:
+    item = bench.db.item("POWER_FAIL")
+
+    def old_after(seconds: float) -> bool:
+        bench.after(seconds)
+        join("gps: disown")
+        return item.reading.old
+
+    bench.start()
+    for _ in range(2):
+        bench.plugin.alive = bench.clock.now
+        item.write(False, "gps", flags=0)
+        assert not old_after(0.0)
+        assert not old_after(10.125)
+        assert not old_after(2.0), "the whole process may have been held up"
+        assert old_after(0.125)
+        assert item.reading.reason(OLD) == "gps hangs"
+
+
 def test_threads_are_looked_for_in_collections_of_up_to_256() -> None:
     plugin: Any = Plain("gps", {})
     thread = threading.Thread()
@@ -393,6 +441,9 @@ def test_whose_a_callback_is() -> None:
     def inside(plugin: PluginBase) -> FrameType:
         return sys._getframe()
 
+    unfilled = SimpleNamespace(__closure__=(CellType(),))
+    assert owner_of([], unfilled, [one, other]) is None
+
     frames = [inside(one), inside(other)]  # the innermost first
     assert owner_of(frames, print, [one, other]) is other, "who was called first"
     assert owner_of(frames[:1], print, [other, one]) is one
@@ -414,7 +465,7 @@ def test_for_which_plugin_a_thread_works() -> None:
         return runner._works_for(one, frame, "theirs", alone, born)
 
     assert works(frame_in("elsewhere", it=one))
-    assert not works(frame_in("theirs", it=other), alone=True, born=True), "it is another's"
+    assert works(frame_in("theirs", it=other), alone=True, born=True) is False, "it is another's"
     for module in ("theirs", "theirs.part"):
         assert works(frame_in(module), alone=True)
         assert not works(frame_in(module)), "two plugins share the module"
@@ -423,6 +474,122 @@ def test_for_which_plugin_a_thread_works() -> None:
     assert not works(frame_in("elsewhere"))
     assert not works(frame_in("fixgw.kit.shared"), born=True), "others may use it later"
     assert not works(None, born=True), "it has ended"
+
+
+@pytest.mark.parametrize(("how", "why"), [("dies", "gps has failed"), ("stops", "gps has stopped"), ("is done", "")])
+def test_only_the_last_word_of_one_that_is_done_stays_good(bench: Bench, how: str, why: str) -> None:
+    item = bench.db.item("POWER_FAIL")
+    bench.start()
+    item.write(False, "gps", flags=0)
+    if how == "dies":
+        bench.die()
+    elif how == "stops":
+        bench.runner.stop(5.0)
+    else:
+        bench.plugin.done()
+        bench.after()
+    join("gps: release")
+    assert (item.reading.reason(OLD), item.reading.good) == (why, not why)
+
+
+# -- threads that are left ---------------------------------------------------------------------------------------------
+
+
+def lingering(bench: Bench, *names: str) -> Callable[[Any], None]:
+    """A `run` that starts threads of these names, which the plugin does not keep."""
+
+    def run(plugin: PluginBase) -> None:
+        for name in names:
+            threading.Thread(target=bench.release.wait, args=(10,), name=name, daemon=True).start()
+
+    return run
+
+
+def test_threads_that_do_not_end_with_the_plugin_are_named(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "THREADS_GRACE_S", 0.0)
+    for names, words in (
+        ("r", "1 thread still running: r"),
+        ("badfec", "6 threads still running: a, b, c, d, e"),
+    ):
+        bench = make()
+        bench.does["run"] = lingering(bench, *names)
+        bench.start()
+        bench.runner.stop(5.0)
+        assert bench.runner.hung == [f"stop() raised PluginFail: stop() has returned, but {words}"]
+        bench.release.set()
+
+
+@pytest.mark.parametrize(("takes", "left"), [(1.0, 0), (1.25, 0), (1.5, 1)])
+def test_threads_that_end_within_a_second_of_the_stop_are_waited_for(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, takes: float, left: int
+) -> None:
+    waits: list[float] = []
+
+    def passed() -> float:
+        return 0.25 * len(waits)
+
+    thread = SimpleNamespace(name="reader", join=waits.append)
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=passed))
+    monkeypatch.setattr(runner, "threads_at_work", lambda plugin, born: [thread] if passed() < takes else [])
+    assert len(bench.runner._threads_left(Plain("gps", {}))) == left
+    assert passed() >= 1.0
+    assert all(0.01 <= wait <= 0.25 for wait in waits), "it looks again soon, but not all the time"
+
+
+def test_nothing_is_started_beside_a_thread_of_a_failed_run(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither if its stop() says that something is stuck, nor if it raises while a thread of its own still runs."""
+    for error in (PluginFail("stuck"), AttributeError("port")):
+        bench = make(restart_delay=1.0)
+        bench.start()
+        plugin: Any = bench.plugin
+        if not isinstance(error, PluginFail):
+            plugin.thread = threading.Thread(target=bench.release.wait, args=(10,), daemon=True)
+            plugin.thread.start()
+        bench.fail("stop", error)
+        assert bench.die() is State.WAITING
+        assert bench.report["reason"] == f"it stopped running; stop() raised {type(error).__name__}: {error}"
+        assert bench.after(1.0) is State.FAILED
+        assert bench.plugin is plugin
+        assert bench.started == [plugin]
+        bench.does["stop"] = bench.stopped.append
+        bench.release.set()
+        for thread in threads_of(plugin):
+            thread.join(5)
+        assert bench.after() is State.WAITING
+        assert bench.after(2.0) is State.RUNNING
+        assert bench.plugin is not plugin
+
+
+def test_which_threads_are_at_work_for_a_plugin(bench: Bench) -> None:
+    wait: dict[str, Any] = {"target": bench.release.wait, "args": (10,), "daemon": True}
+    plugin: Any = Plain("gps", {})
+    plugin.kept = threading.Thread(**wait)
+    born, timer, ours, stranger = (
+        threading.Thread(**wait),
+        threading.Timer(10.0, lambda: None),
+        runner._Call(**wait),
+        threading.Thread(**wait),
+    )
+    found: list[list[threading.Thread]] = []
+
+    def look(plugin: PluginBase) -> None:
+        found.append(runner.threads_at_work(plugin, weakref.WeakSet((born, timer, ours, threading.main_thread()))))
+
+    look_elsewhere = threading.Thread(target=look, args=(plugin,))
+    threads = [plugin.kept, born, timer, ours, stranger, look_elsewhere]
+    for thread in threads:
+        thread.start()
+    look_elsewhere.join(10)
+    look(plugin)
+    bench.release.set()
+    timer.cancel()
+    for thread in threads:
+        thread.join(10)
+    assert [set(each) for each in found] == [{plugin.kept, born}] * 2
 
 
 # -- being done --------------------------------------------------------------------------------------------------------
@@ -440,7 +607,9 @@ def test_one_that_is_done_is_stopped_and_well(bench: Bench) -> None:
     assert bench.after(1e6) is State.STOPPED
 
 
-def test_one_that_is_done_but_does_not_stop_is_not_well(make: Callable[..., Bench]) -> None:
+def test_one_that_is_done_but_does_not_stop_is_not_well(
+    make: Callable[..., Bench], caplog: pytest.LogCaptureFixture
+) -> None:
     bench = make(stop_timeout=2.0)
     bench.start()
     bench.block("stop")
@@ -450,6 +619,7 @@ def test_one_that_is_done_but_does_not_stop_is_not_well(make: Callable[..., Benc
     assert bench.after(0.1) is State.STOPPED
     assert bench.runner.hung == ["stop() has not returned"]
     assert bench.report["health"] == "stopped: done: all is sent; stop() has not returned"
+    assert caplog.messages == ["gps: stop() has not returned"]
     assert not bench.runner.done
 
 
@@ -532,6 +702,19 @@ def test_what_does_not_stop_is_named(make: Callable[..., Bench], caplog: pytest.
     assert bench.runner.hung == ["stop() raised PluginFail: its thread is stuck"]
 
 
+@pytest.mark.parametrize(("given", "waited"), [(5.0, 1.0), (0.25, 0.25)])
+def test_a_stop_does_not_wait_long_for_a_clean_up_that_is_under_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, given: float, waited: float
+) -> None:
+    bench.start()
+    bench.runner._fail("it stopped running")
+    waits: list[float] = []
+    thread = SimpleNamespace(join=waits.append)
+    monkeypatch.setattr(bench.runner, "_task", SimpleNamespace(thread=thread, finished=False, kind="stop"))
+    bench.runner.stop(given)
+    assert (waits, bench.runner.hung) == ([waited], ["stop() has not returned"])
+
+
 # -- asking ------------------------------------------------------------------------------------------------------------
 
 
@@ -598,6 +781,52 @@ def test_the_status_of_a_plugin_is_its_own(bench: Bench, monkeypatch: pytest.Mon
         {"unavailable": "get_status() raised ZeroDivisionError: integer division or modulo by zero"},
         0.0,
     )
+
+
+def test_the_health_of_a_plugin_that_does_not_tell_it_has_its_last_word(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "ANSWER_TIMEOUT_S", 0.01)
+    bench.start()
+    answer = ""
+
+    def health(plugin: PluginBase) -> str:
+        bench.release.wait(10)
+        return answer
+
+    for answer, words in (("dry", ""), ("", "; before that: dry")):
+        bench.release.clear()
+        bench.does["health"] = health
+        bench.runner.health()
+        assert bench.runner.health() == f"health() has not returned{words}"
+        bench.release.set()
+        join("gps: health")
+        assert bench.runner.health() == answer
+
+
+def test_the_status_of_a_plugin_that_does_not_return_it_is_the_last_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "ANSWER_TIMEOUT_S", 0.01)
+    silent, told = {"unavailable": "get_status() has not returned"}, threading.Event()
+
+    def status() -> dict[str, int]:
+        told.wait(10)
+        return {"satellites": 8}
+
+    bench.start()
+    monkeypatch.setattr(bench.plugin, "get_status", status)
+    bench.runner.plugin_status()
+    assert bench.runner.plugin_status() == (silent, 0.0)
+    told.set()
+    assert bench.runner._status._thread is not None
+    bench.runner._status._thread.join(5)
+    assert bench.runner.plugin_status()[0] == {"satellites": 8}
+    told.clear()
+    bench.runner.plugin_status()
+    answer, used = bench.runner.plugin_status()
+    assert (answer, used > 0.0) == ({**silent, "satellites": 8}, True)
+    told.set()
 
 
 def test_a_defect_in_health_is_its_answer(bench: Bench) -> None:
