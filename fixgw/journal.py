@@ -117,7 +117,7 @@ class JournalHandler(logging.Handler):
     def _say(self, record: logging.LogRecord, text: str) -> None:
         mark = f"<{priority(record.levelno)}>"
         with suppress(OSError, ValueError, AttributeError):  # there is no stderr either
-            sys.stderr.write("".join(f"{mark}{line}\n" for line in text.splitlines() or [""]))
+            sys.stderr.write("".join(f"{mark}{line}\n" for line in text.splitlines()))
             sys.stderr.flush()
 
     def close(self) -> None:

@@ -112,8 +112,8 @@ def lock_memory() -> None:
     """
     import ctypes
 
-    current, future, on_fault = 1, 2, 4
-    if ctypes.CDLL(None, use_errno=True).mlockall(current | future | on_fault):
+    flags = 0b111  # MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT
+    if ctypes.CDLL(None, use_errno=True).mlockall(flags):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 

@@ -638,6 +638,9 @@ def test_the_installed_command_leaves_the_program_alone(
     for option in (["--extras", "rpi"], ["--system-site-packages"], ["--python", "/usr/bin/python3"]):
         assert run(system, *option) == 1
         assert "--wheel FILE, or systemd/install of a clone" in capsys.readouterr().err
+    (system / "fixgw.whl").touch()
+    assert run(system, "--wheel", str(system / "fixgw.whl"), "--extras", "rpi") == 0
+    assert f"--quiet install '{system}/fixgw.whl[rpi]'" in capsys.readouterr().out
 
 
 def test_a_copy_elsewhere_does_not_look_itself_up_in_the_index(
@@ -811,14 +814,20 @@ def test_networkd_is_enabled_unless_it_is(
 
     def answer(command: list[str], check: bool) -> subprocess.CompletedProcess[bytes]:
         asked.append(command)
-        return subprocess.CompletedProcess(command, enabled)
+        done = subprocess.CompletedProcess[bytes](command, enabled)
+        if check:
+            done.check_returncode()
+        return done
 
     monkeypatch.setattr(subprocess, "run", answer)
     computer = Noted(tmp_path)
     install.start_networkd(computer)
     assert computer.commands == commands
-    assert asked == [["systemctl", "--quiet", "is-enabled", "systemd-networkd.service"]]
     assert install.is_active() is (enabled == 0)
+    assert asked == [
+        ["systemctl", "--quiet", "is-enabled", "systemd-networkd.service"],
+        ["systemctl", "--quiet", "is-active", "fixgw.service"],
+    ]
 
 
 def test_the_same_program_has_the_same_fingerprint(tmp_path: Path) -> None:

@@ -428,7 +428,7 @@ def test_all_memory_is_locked_once_it_is_used(monkeypatch: pytest.MonkeyPatch, a
     monkeypatch.setattr(ctypes, "get_errno", lambda: 12)
     with pytest.raises(OSError, match="Cannot allocate memory") if answer else contextlib.nullcontext():
         service.lock_memory()
-    assert asked == [1 | 2 | 4], "MCL_CURRENT, MCL_FUTURE and MCL_ONFAULT"
+    assert asked == [1 | 2 | 4], "the present, the future, and both once they are used"
 
 
 def test_a_long_status_ends_with_an_ellipsis() -> None:
