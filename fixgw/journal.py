@@ -160,7 +160,7 @@ def _field(name: str, value: str) -> bytes:
     return b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data)
 
 
-class Limit(logging.Filter):
+class Limit:
     """The last resort against a flood: one line of code may write `most` records for one logger in `interval` seconds.
 
     It counts suppressed records, and reports the count with the next record from there. Debug records are not limited.
@@ -170,7 +170,6 @@ class Limit(logging.Filter):
     def __init__(
         self, most: int = MAX_RECORDS, interval: float = INTERVAL_S, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        super().__init__()
         self._most = most
         self._interval = interval
         self._clock = clock
@@ -183,15 +182,13 @@ class Limit(logging.Filter):
         place = record.name, record.pathname, record.lineno
         now = self._clock()
         with self._lock:
-            state = self._places.get(place)
-            if state is None:
-                if len(self._places) >= MAX_PLACES:
-                    self._places.clear()
+            state, left_out = self._places.get(place), 0
+            if state is None and len(self._places) >= MAX_PLACES:
+                self._places.clear()
+            if state is None or now >= state[0]:
+                if state is not None:
+                    left_out = max(0, int(state[1]) - self._most)
                 state = self._places[place] = [now + self._interval, 0]
-            left_out = 0
-            if now >= state[0]:
-                left_out = max(0, int(state[1]) - self._most)
-                state[:] = now + self._interval, 0
             state[1] += 1
             if state[1] > self._most:
                 return False

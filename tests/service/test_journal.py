@@ -240,7 +240,9 @@ def test_a_closed_handler_leaves_no_file_open(journald: Journald) -> None:
     handler = JournalHandler(journald.path)
     handler._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 50_000)
     handler.handle(record("x" * 200_000))
+    handler.name = "journal"
     handler.close()
+    assert "journal" not in logging._handlers  # type: ignore[attr-defined]
     journald.next()
     assert journald.files == 1
     assert len(os.listdir("/proc/self/fd")) == before
@@ -320,16 +322,23 @@ def test_only_handlers_for_stderr_are_replaced(
         for handler in (plain, elsewhere, file):
             root.addHandler(handler)
         plain.setLevel(logging.ERROR)
+        plain.addFilter(own := logging.Filter("fixgw"))
+        gps = root.manager.getLogger("fixgw.plugins.gps")
+        gps.addHandler(logging.StreamHandler())
         about = os.fstat(stderr.fileno())
         for _ in range(2):
             journal.set_up({"JOURNAL_STREAM": f"{about.st_dev}:{about.st_ino}"}, journald.path)
+            handlers = [*root.handlers, *gps.handlers]
+            assert [len([f for f in handler.filters if isinstance(f, Limit)]) for handler in handlers] == [1] * 5
     assert queued == [3, 4], "the memory needs no queue"
     kept = [handler for handler in root.handlers if handler in (elsewhere, file, memory)]
     assert kept == [elsewhere, file, memory]
     (better,) = [handler for handler in root.handlers if isinstance(handler, JournalHandler)]
-    assert (better.level, len(root.handlers)) == (logging.ERROR, 4)
-    assert [len([f for f in handler.filters if isinstance(f, Limit)]) for handler in root.handlers] == [1] * 4
+    assert (better.level, better.filters[0], len(root.handlers)) == (logging.ERROR, own, 4)
+    (other_better,) = gps.handlers
+    assert isinstance(other_better, JournalHandler)
     better.close()
+    other_better.close()
 
 
 @pytest.mark.parametrize("stderr", [None, io.StringIO(), _closed(), Full()])
