@@ -389,6 +389,7 @@ def _plugin(name: str, found: list[PluginInfo], config_file: str | None) -> Plug
     Raises `FixgwError`.
     """
     from fixgw import configuration, loader
+    from fixgw.configuration import incumbent
     from fixgw.errors import BadModule
 
     for info in found:
@@ -402,6 +403,11 @@ def _plugin(name: str, found: list[PluginInfo], config_file: str | None) -> Plug
     try:
         cls = loader.load_plugin(name)
     except BadModule as error:
+        theirs = name if "." in name else incumbent.PREFIX + name
+        if error.absent and (reason := incumbent.absent(theirs)):
+            raise FixgwError(f"{theirs}: {reason}") from None
+        if error.absent and (known := incumbent.known(theirs)):
+            raise FixgwError(f"{known.ours} replaces {theirs}") from None
         nearest = did_you_mean(name, [info.name for info in found])
         raise FixgwError(f"no plugin {name!r}{nearest}" if nearest and "." not in name else str(error)) from None
     words = (sys.modules[cls.__module__].__doc__ or cls.__doc__ or "").strip()

@@ -670,11 +670,8 @@ _CONTROL = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\
 
 
 def _position_of_control(file: str, text: str) -> Positions:
-    found = _CONTROL.search(text)
-    if found is None:
-        return Positions(file, 1, 1)
-    before = text[: found.start()]
-    return Positions(file, before.count("\n") + 1, found.start() - before.rfind("\n"))
+    before = _CONTROL.split(text)[0]
+    return Positions(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
 
 
 def described(value: Any) -> str:

@@ -375,3 +375,17 @@ def test_a_user_module_is_described_wherever_the_gateway_would_find_it(
     code, out, _ = cli("plugins", f"./{place}/{name}.py")
     assert (code, out.splitlines()[0]) == (0, f"{name}: Reads my thermometer.")
     assert cli("plugins", "own_nothing").err == "fixgw: there is no module 'own_nothing'\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mgl", "fixgw.drivers.mgl_rdac replaces fixgw.plugins.mgl\n"),
+        ("fixgw.plugins.dynon", "fixgw.drivers.dynon_d10 replaces fixgw.plugins.dynon\n"),
+        ("gui", "fixgw.plugins.gui: left out: `fixgw watch`"),
+    ],
+)
+def test_a_plugin_of_the_incumbent_is_told_what_replaces_it(cli: Cli, name: str, words: str) -> None:
+    code, _, err = cli("plugins", name)
+    assert code == 1
+    assert err.startswith(f"fixgw: {words}")

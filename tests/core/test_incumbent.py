@@ -1056,6 +1056,23 @@ def test_settings_that_the_incumbent_cannot_mark_are_marked(tmp_path: Path) -> N
     assert report.problems == []
 
 
+@pytest.mark.parametrize("load", ["yes", "no"])
+def test_only_options_that_a_plugin_of_that_name_does_not_take_are_translated(tmp_path: Path, load: str) -> None:
+    mine = "from fixgw.plugin import PluginBase\n\n\nclass Plugin(PluginBase):\n    pass\n"
+    main = f"""
+        plugin path: [code]
+        connections:
+          theirs: {{load: {load}, module: fixgw.plugins.mavlink, type: udp, port: 14550, min_airspeed: 10}}
+          ours: {{load: {load}, module: fixgw.plugins.mavlink, type: udp, port: 14551, options: {{min_airspeed: 10}}}}
+          mine: {{load: {load}, module: freeform, min_airspeed: 10}}
+        """
+    _, text = bring_over(tmp_path, main, code__freeform_py=mine)
+    assert f"    # min_airspeed: read as `options: {{min_airspeed}}`\n    load: {load}\n" in text
+    assert f"  ours:\n    load: {load}\n" in text
+    assert "    port: 14551\n    options: {min_airspeed: 10}\n" in text
+    assert f"  mine:\n    load: {load}\n    module: freeform\n    min_airspeed: 10\n" in text
+
+
 def test_settings_that_are_marked_stay_as_they_are(tmp_path: Path) -> None:
     own = "entries:\n  - {key: BARO, setting: no}\n  - {key: MINE, setting: yes}\n"
     report, text = bring_over(tmp_path, "connections:\ndatabase file: own.yaml\n", own_yaml=own)
