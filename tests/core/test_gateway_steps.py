@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import resource
 import signal
 import sys
 import threading
@@ -11,15 +13,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from fixgw import __version__, logqueue, world
 from fixgw import gateway as gateways
-from fixgw import logqueue
 from fixgw.configuration import Configuration, Connection
-from fixgw.database import FAIL, OLD, Definition
+from fixgw.database import FAIL, INITIAL, OLD, Definition
 from fixgw.database.hung import Hung
 from fixgw.errors import ConfigurationError, DeviceError, Problem
 from fixgw.gateway import Gateway, State
@@ -27,6 +29,7 @@ from fixgw.hw_sim.bench.clock import Clock
 from fixgw.plugin import PluginBase
 from fixgw.runner import Runner
 from fixgw.service import EXIT_FAILURE, EXIT_HUNG, EXIT_OK, Notifier
+from fixgw.world import Way
 
 BUSY = "the gateway is busy starting, stopping or reading its configuration: try again"
 
@@ -160,16 +163,19 @@ def test_without_any_connection_that_runs_it_has_failed(make: Make) -> None:
 def test_the_status_has_the_facts_of_the_process(make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = make(connection("a"), problems=["one"])
     monkeypatch.setattr(time, "process_time", lambda: 7.5)
-    monkeypatch.setattr("fixgw.gateway._resident", lambda: (100 << 20) + 100_000)
+    monkeypatch.setattr("fixgw.gateway._resident", lambda: (100 << 20) + 170_000)
     gateway._cpu = clock.now, 7.0
     clock.now += 12.34
     status = gateway.get_status()
     assert status["uptime"] == 12.3
     assert status["configuration"] == {"file": str(gateway.configuration.file), "reloads": 0, "problems": ["one"]}
-    assert status["process"].pop("memory MiB") == 100.1
+    assert status["process"].pop("memory MiB") == 100.2
     assert status["process"] == {"pid": os.getpid(), "cpu percent": 4.1, "threads": threading.active_count()}
     clock.now += 1.0
     assert gateway.get_status()["process"]["cpu percent"] == 0.0, "since the last time"
+    for seconds, percent in ((0.5, 50.0), (0.0, 25000.0)):
+        gateway._cpu = clock.now - seconds, 7.25
+        assert gateway.get_status()["process"]["cpu percent"] == percent, "several may ask at once"
 
 
 def test_the_status_tells_what_the_log_lost(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,13 +205,23 @@ def test_the_status_tells_who_overrides_what(make: Make, clock: Clock) -> None:
     }
 
 
-def test_without_the_kernel_s_figure_the_memory_is_the_most_it_ever_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: Any, **more: Any) -> None:
-        raise OSError
+def test_the_memory_is_the_kernel_s_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.open", lambda *args, **more: io.StringIO("5000 300 20 1 0 40 0\n"))
+    assert gateways._resident() == 300 * resource.getpagesize()
 
-    now = gateways._resident()
-    monkeypatch.setattr("builtins.open", refuse)
-    assert now / 2 < gateways._resident() < now * 4
+
+@pytest.mark.parametrize("text", [None, "", "5000 many"])
+def test_without_the_kernel_s_figure_the_memory_is_the_most_it_ever_was(
+    monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    def opened(*args: Any, **more: Any) -> io.StringIO:
+        if text is None:
+            raise OSError
+        return io.StringIO(text)
+
+    monkeypatch.setattr("builtins.open", opened)
+    monkeypatch.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=50_000))
+    assert gateways._resident() == 51_200_000
 
 
 def test_while_a_plugin_hangs_the_others_answer_within_the_time_for_one(
@@ -263,6 +279,10 @@ def test_the_watchdog_is_fed_at_its_interval_while_all_is_alive(
         gateway._feed_watchdog(clock.now)
         clock.now += 0.5
     assert fed == [start, start + 2.0, start + 4.0]
+    clock.now += 1.0
+    gateway._step(0.0)
+    assert fed[3:] == [clock.now]
+    del fed[3:]
     alive = False
     gateway._feed_watchdog(clock.now + 10.0)
     alive = True
@@ -293,12 +313,19 @@ def test_the_manager_learns_when_it_has_started_and_when_it_stops(
     make: Make, manager: Manager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = make()
-    monkeypatch.setattr(gateway, "supervise", lambda over: manager.told.append("supervised"))
+
+    def supervise(over: Callable[[], bool]) -> None:
+        manager.told.append(f"supervised, over: {over()}")
+        assert world.first() is gateway.world
+
+    monkeypatch.setattr(gateway, "supervise", supervise)
+    monkeypatch.setattr(manager, "close", lambda: manager.told.append("closed"))
     gateway.run_forever(handle_signals=False)
     assert manager.told == [
-        *("READY=1", "STATUS=0 of 0 connections well", "supervised"),
-        *("STOPPING=1", "STATUS=stopping"),
+        *("READY=1", "STATUS=0 of 0 connections well", "supervised, over: False"),
+        *("STOPPING=1", "STATUS=stopping", "closed"),
     ]
+    assert world.first() is world.alone()
 
 
 # -- starting ----------------------------------------------------------------------------------------------------------
@@ -331,6 +358,29 @@ def test_while_it_starts_it_is_busy(make: Make) -> None:
         assert gateway.request_restart("a") == ""
     finally:
         gateway.stop()
+
+
+def test_it_starts_with_the_kept_settings_and_tells_what_it_is(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    acts: list[str] = []
+
+    class Noted(Electing):
+        def run(self) -> None:
+            assert not self.quorum.leader
+            acts.append(f"{self.db.read('GATEWAY_VERSION').value} {self.db.read('ZZLOADER').value}")
+
+    gateway = make()
+    for key in ("GATEWAY_VERSION", "ZZLOADER"):
+        gateway.database.define(Definition(key=key, type="str"))
+    gateway.configuration = replace(gateway.configuration, connections=(connection("a", Noted),))
+    monkeypatch.setattr(gateway.settings, "open", lambda: acts.append("open"))
+    monkeypatch.setattr(gateway.settings, "close", lambda: acts.append("close"))
+    try:
+        gateway.start()
+    finally:
+        gateway.stop()
+    assert gateway.runners["a"].reason == ""
+    assert acts == ["open", f"{__version__} Loaded", "close"]
+    assert gateway.database.read("GATEWAY_VERSION").source == INITIAL
 
 
 def test_a_stop_ends_the_start(make: Make) -> None:
@@ -375,11 +425,16 @@ class Slow:
         return ""
 
 
-def test_the_time_to_stop_is_shared_and_the_last_ones_get_a_little(make: Make, clock: Clock) -> None:
+def test_the_time_to_stop_is_shared_and_the_last_ones_get_a_little(
+    make: Make, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gateway = make()
+    fed: list[float] = []
+    monkeypatch.setattr(gateway, "_feed_watchdog", fed.append)
     slow: list[Any] = [Slow(clock, takes) for takes in (1.0, 1.0, 5.0, 8.0)]
     gateway._stop_runners(slow)
     assert [each.given for each in reversed(slow)] == [[8.0], [4.0], [0.5], [0.5]], "12 s together, and 2 s of grace"
+    assert fed == [1008.0, 1013.0, 1014.0, 1015.0], "the service manager sees that it goes on"
     assert gateway.exit_code == EXIT_OK
     gateway._stop_runners([Slow(clock, 1.0, hung=True)])  # type: ignore[list-item]
     assert gateway.exit_code == EXIT_HUNG
@@ -428,6 +483,7 @@ def test_a_dead_thread_fails_the_plugin_that_holds_it(make: Make) -> None:
     assert not gateway._thread_died(threading.ExceptHookArgs((ValueError, error, None, stranger)))
     gateway._step(0.0)
     assert gateway._thread_died(threading.ExceptHookArgs((ValueError, error, None, plugin.thread)))
+    assert not gateway._events.empty(), "it looks at once"
     gateway._step(0.0)
     assert [runner.reason for runner in gateway.runners.values()] == ["", "its thread died: ValueError: x"]
 
@@ -455,7 +511,8 @@ def test_a_subscriber_that_hangs_fails_its_plugin(make: Make) -> None:
     gateway._step(0.0)
     assert gateway._events.empty()
     plugin: Any = gateway.runners["b"].plugin
-    gateway._subscriber_hangs(Hung(ias, plugin.get_status, 1, [], []))
+    assert gateway.database.on_hung is not None
+    gateway.database.on_hung(Hung(ias, plugin.get_status, 1, [], []))
     assert not gateway._events.empty(), "it looks at once"
     gateway._step(0.0)
     reason = "it hangs: PluginBase.get_status does not return after a change of IAS"
@@ -474,7 +531,10 @@ def _frame(plugin: Any) -> FrameType:
 
 
 def test_a_request_that_cannot_be_met_says_why(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fixgw.loader.reload_plugin", lambda plugin: plugin)
+    class New(Plain):
+        pass
+
+    monkeypatch.setattr("fixgw.loader.reload_plugin", lambda plugin: New)
     gateway = make(connection("gps"), connection("canfix"))
     assert gateway.request_restart("canfx") == "there is no connection 'canfx' (did you mean 'canfix'?)"
     assert gateway.request_reload() == "this gateway does not run from files"
@@ -489,7 +549,7 @@ def test_a_request_that_cannot_be_met_says_why(make: Make, monkeypatch: pytest.M
     assert gateway.runners["canfix"].plugin not in (before, None)
     assert gateway.runners["canfix"].state is State.RUNNING
     assert gateway.request_restart("canfix") == "", "it is not busy any more"
-    assert [each.name for each in gateway.configuration.connections] == ["gps", "canfix"]
+    assert [(each.name, each.plugin) for each in gateway.configuration.connections] == [("gps", Plain), ("canfix", New)]
 
 
 def test_while_it_starts_one_again_or_changes_its_configuration_it_is_busy(
@@ -520,6 +580,17 @@ def test_a_restart_is_not_tried_while_the_old_one_hangs(make: Make) -> None:
     assert gateway.runners["a"] is runner
     assert not gateway._changing
     assert gateway.exit_code == EXIT_HUNG
+
+
+def test_a_restart_that_is_late_is_none(make: Make) -> None:
+    """A reload has begun since it was requested, or has removed the connection."""
+    gateway = make(connection("a"))
+    before = gateway.runners["a"].plugin
+    gateway._restart("gone")
+    gateway._changing = True
+    gateway._restart("a")
+    assert [*gateway.runners] == ["a"]
+    assert gateway.runners["a"].plugin is before
 
 
 def test_a_configuration_that_is_refused_is_told_and_changes_nothing(
@@ -604,7 +675,6 @@ def test_a_connection_that_cannot_be_stopped_ends_the_gateway_instead_of_a_reloa
     gateway.adopt(replace(before, connections=(connection("new"),)))
     assert list(gateway.runners) == ["a"]
     assert gateway.configuration is before
-    gateway.request_stop(why="SIGTERM")
     events(gateway)
     assert gateway._stop_requested
     assert gateway.exit_code == EXIT_HUNG
@@ -715,7 +785,7 @@ def test_votes_have_the_same_ways_as_long_as_their_connections_are_there(make: M
     gateway.adopt(replace(gateway.configuration, connections=(can, connection("gps"), connection("q", Electing))))
     assert not gateway.world.quorum.leader, "until it is elected"
     ways = gateway.world.quorum.ways
-    assert list(ways) == ["can"]
+    assert {name: type(way) for name, way in ways.items()} == {"can": Way}
     gateway.adopt(replace(gateway.configuration, connections=(more, can)))
     assert gateway.world.quorum.leader
     assert list(gateway.world.quorum.ways) == ["more", "can"]

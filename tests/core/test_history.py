@@ -6,6 +6,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterable
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -56,13 +57,13 @@ def bench() -> Bench:
 def test_the_last_values_in_their_order_with_their_time(bench: Bench) -> None:
     for n in range(5):
         bench.step(IAS=n)
-    bench.time += 0.2
+    bench.time += 0.1234
     past = bench.history.read(["IAS"], seconds=1.5)
-    assert past.newest == bench.time - 0.2
+    assert past.newest == bench.time - 0.1234
     assert past.series["IAS"] == ([2.0, 3.0, 4.0], bytes(3))
     assert past.tree(bench.time) == {
         "step": 0.5,
-        "age": 0.2,
+        "age": 0.123,
         "keys": {"IAS": {"values": [2, 3, 4], "flags": [0, 0, 0]}},
     }
 
@@ -92,10 +93,12 @@ def test_a_clock_that_begins_at_zero_is_as_good(bench: Bench) -> None:
 
 
 def test_what_was_never_written_is_a_gap_and_no_zero(bench: Bench) -> None:
-    bench.values("ALT")
+    bench.history.read(["ALT", "IAS"])
+    bench.db.write("IAS", 80.0, KEPT)
     bench.step(2)
     bench.step(ALT=30)
     assert bench.values("ALT") == [None, None, 30.0]
+    assert bench.values("IAS") == [80.0] * 3
 
 
 def test_flags_are_kept() -> None:
@@ -137,11 +140,15 @@ def test_while_it_is_held_up_the_gap_reaches_to_the_present(bench: Bench) -> Non
     assert past.series["IAS"] == ([1.0, 1.0] + [None] * 19, bytes(21))
 
 
-def test_a_long_suspend_leaves_nothing_from_before(bench: Bench) -> None:
-    bench.step(LENGTH, IAS=1)
+def test_a_long_suspend_leaves_nothing_from_before() -> None:
+    bench = Bench(Definition(key="IAS", tolerance=0))
+    bench.db.write("IAS", 1.0, "eis", BAD)
+    bench.step(LENGTH)
+    assert bench.flags("IAS") == [BAD] * LENGTH
     bench.time += SPAN_S + 10
     bench.step(IAS=2)
     assert bench.values("IAS") == [None] * (LENGTH - 1) + [2.0]
+    assert bench.flags("IAS") == [0] * (LENGTH - 1) + [BAD]
 
 
 def test_only_numbers_that_are_fed() -> None:
@@ -195,6 +202,20 @@ def test_a_key_that_is_silent_for_all_the_time_makes_room() -> None:
     assert bench.history._fed.keys() == {*early, f"K{MAX_KEYS}"}
 
 
+def test_all_the_time_is_what_is_remembered() -> None:
+    bench = Bench(*many(MAX_KEYS + 1))
+    fed = [f"K{n}" for n in range(MAX_KEYS + 1)]
+    late = fed.pop()
+    bench.step(4, also=fed)  # the last at 1002.0 s
+    fed.remove("K7")
+    bench.time = 1002.0 + SPAN_S - 2 * STEP_S
+    bench.step(also=[*fed, late])
+    assert late not in bench.history._fed
+    bench.step(also=[*fed, late])
+    assert late in bench.history._fed
+    assert "K7" not in bench.history._fed
+
+
 def test_those_asked_for_last_are_remembered_too_and_keep_it_when_they_are_fed() -> None:
     bench = Bench(*many(MAX_KEYS + MAX_ASKED + 1))
     bench.step(also=[f"K{n}" for n in range(MAX_KEYS)])
@@ -222,7 +243,16 @@ def test_pages_have_at_least_one_key(bench: Bench) -> None:
     assert list(bench.history.read(["IAS", "ALT"], most=5).series) == ["IAS"]
     assert list(bench.history.read(["ALT", "IAS"], most=20).series) == ["ALT", "IAS"]
     assert list(bench.history.read(["NO_SUCH", "ALT", "IAS"], most=19).series) == ["NO_SUCH", "ALT"]
+    assert list(bench.history.read(["NO_SUCH", "ALT", "IAS"], most=20).series) == ["NO_SUCH", "ALT", "IAS"]
+    assert list(bench.history.read(["IAS", "IAS", "ALT"]).series) == ["IAS", "ALT"]
     assert bench.history.read([]).series == {}
+
+
+def test_what_is_left_out_of_a_page_is_not_yet_remembered() -> None:
+    bench = Bench(*many(4))
+    bench.step(2)
+    assert list(bench.history.read(["K0", "K1", "K2", "K3"], most=3).series) == ["K0"]
+    assert list(bench.history._asked) == ["K0", "K1"]
 
 
 def test_a_full_memory_takes_three_megabytes_at_most() -> None:
@@ -282,8 +312,15 @@ def test_it_never_shows_what_was_not_there(actions: list[tuple[str, float | None
                 assert set(wanted) <= set(steps)
 
 
-def test_the_thread_remembers_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    db = Database([Definition(key="IAS")])
+def almost() -> float:
+    """A clock that stands just before a full half second, so that a thread waits for a millisecond."""
+    return 100.499
+
+
+def test_the_thread_remembers_until_it_is_stopped(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    db = Database([Definition(key="IAS")], almost)
     history = History(db)
     sampled = threading.Event()
     sample = history.sample
@@ -306,7 +343,8 @@ def test_the_thread_remembers_until_it_is_stopped(monkeypatch: pytest.MonkeyPatc
     assert "history" not in [t.name for t in threading.enumerate()]
     series = history.read(["IAS"]).series["IAS"]
     assert series is not None
-    assert 80.0 in series.values
+    assert series.values == [80.0]
+    assert "RuntimeError: a defect" in caplog.text
 
 
 def test_it_remembers_at_each_full_half_second(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +367,7 @@ def test_it_remembers_at_each_full_half_second(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_it_can_be_started_again_and_its_thread_keeps_no_process_alive() -> None:
-    history = History(Database([Definition(key="IAS")]))
+    history = History(Database([Definition(key="IAS")], almost))
     history.stop()
     for _ in range(2):
         sampled = threading.Event()
@@ -341,6 +379,14 @@ def test_it_can_be_started_again_and_its_thread_keeps_no_process_alive() -> None
         assert sampled.wait(5)
         history.stop()
         assert not thread.is_alive()
+
+
+def test_a_thread_that_hangs_holds_up_the_stop_for_a_second() -> None:
+    joined: list[float] = []
+    history = History(Database())
+    history._thread = SimpleNamespace(join=joined.append)  # type: ignore[assignment]
+    history.stop()
+    assert joined == [1.0]
 
 
 def test_the_age_of_the_past_is_never_negative(bench: Bench) -> None:

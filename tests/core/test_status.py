@@ -279,9 +279,18 @@ def test_trees_that_share_stay_in_their_order() -> None:
     assert status.share({}) == {}
 
 
+def test_a_tree_that_has_its_share_is_not_cut_again() -> None:
+    full = {"texts": ["x" * MAX_TEXT_LENGTH] * 600}
+    assert status.share({"alone": (full, 1.0)})["alone"] is full
+    halves = status.share({"a": (full, 0.5), "b": (full, 0.5)})
+    assert halves["a"] is halves["b"] is full
+
+
 def test_a_branch_below_the_third_level_is_written_in_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     whole: list[Any] = []
+    rests: list[float] = []
     dumps = json.dumps
+    monkeypatch.setattr(time, "sleep", rests.append)
 
     def noted(value: Any, **options: Any) -> str:
         if isinstance(value, dict):
@@ -291,3 +300,5 @@ def test_a_branch_below_the_third_level_is_written_in_one_piece(monkeypatch: pyt
     monkeypatch.setattr(json, "dumps", noted)
     assert status.dump({"a": {"b": {"c": {"d": {"e": 1}}}}}) == '{"a": {"b": {"c": {"d": {"e": 1}}}}}'
     assert whole == [{"d": {"e": 1}}]
+    assert status.dump({"a": {"b": 1, "c": [2]}, "d": 3}) == '{"a": {"b": 1, "c": [2]}, "d": 3}'
+    assert rests == [0] * 4, "between branches, other threads may run"
