@@ -332,7 +332,7 @@ def _vcgencmd(machine: Machine) -> str:
     if program is None:
         return ""
     try:
-        done = subprocess.run([program, "get_throttled"], capture_output=True, text=True, timeout=2.0, check=False)
+        done = subprocess.run([program, "get_throttled"], capture_output=True, text=True, timeout=2.0, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip().partition("throttled=")[2]
@@ -474,7 +474,7 @@ def _keys(
             continue  # initial values, and values that clients write
         then, first = before[key]
         writes = facts["writes"] - first["writes"]
-        fed.setdefault(owner, []).append(Fed(key, writes, at - then, facts.get("tolerance") or 0.0))
+        fed.setdefault(owner, []).append(Fed(key, writes, at - then, facts["tolerance"]))
         for flag in [flag for flag in ("fail", "old", "bad", "secfail") if flag in _inner(facts, "flags")][:1]:
             reason = facts["flags"][flag]
             wrong.setdefault((owner, f"{flag}: {reason}" if reason else flag), []).append(key)
@@ -492,7 +492,7 @@ def _keys(
         never = [
             key
             for key in dict.fromkeys(mapped)
-            if key in after and after[key][1].get("tolerance") and not _has(after[key][1], sources.get(name, name))
+            if key in after and after[key][1]["tolerance"] and not _has(after[key][1], sources.get(name, name))
         ]
         if never:
             yield Result(name, Finding(WARNING, f"mapped, but never written: {_some(never)}"))
