@@ -46,6 +46,7 @@ class Bench:
         self.clock = clock
         self.started: list[PluginBase] = []
         self.stopped: list[PluginBase] = []
+        self.pokes = 0
         self.does: dict[str, Callable[[Any], Any]] = {
             "run": self.started.append,
             "stop": self.stopped.append,
@@ -56,7 +57,10 @@ class Bench:
         options = {"does": self.does}
         connection = Connection(name="gps", module="theirs", plugin=plugin, options=options, **settings)
         self.db = Database([Definition(key="POWER_FAIL", type="bool")], clock=clock)
-        self.runner = Runner(connection, World(self.db, clock=clock), clock, lambda: None)
+        self.runner = Runner(connection, World(self.db, clock=clock), clock, self._poke)
+
+    def _poke(self) -> None:
+        self.pokes += 1
 
     def block(self, what: str) -> None:
         """From now on, `run` or `stop` returns only when the test ends or sets `release`."""
@@ -183,6 +187,15 @@ def test_a_run_that_returns_after_all_is_welcome(bench: Bench, caplog: pytest.Lo
     assert caplog.messages[-1] == "run() of gps returned after all"
     assert (bench.report["reason"], bench.report["health"], bench.report["running"]) == ("", "ok", True)
     assert bench.runner.restarts == 0
+    assert bench.die() is State.WAITING, "and is dead when it dies"
+
+
+def test_the_supervision_need_not_look_all_the_time(bench: Bench) -> None:
+    bench.start()
+    assert bench.pokes == 1
+    bench.plugin.done()
+    bench.after()
+    assert bench.pokes == 2
 
 
 def test_each_start_is_watched_anew(make: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
@@ -447,6 +460,12 @@ def test_whose_a_callback_is() -> None:
     frames = [inside(one), inside(other)]  # the innermost first
     assert owner_of(frames, print, [one, other]) is other, "who was called first"
     assert owner_of(frames[:1], print, [other, one]) is one
+
+    def outside() -> FrameType:
+        return sys._getframe()
+
+    assert owner_of([outside()], print, [one]) is one, "it is code of the module of this plugin only"
+    assert owner_of([outside()], print, [one, other]) is None
 
 
 def test_for_which_plugin_a_thread_works() -> None:
@@ -715,6 +734,28 @@ def test_a_stop_does_not_wait_long_for_a_clean_up_that_is_under_way(
     assert (waits, bench.runner.hung) == ([waited], ["stop() has not returned"])
 
 
+def test_a_stop_waits_for_one_that_is_done(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.start()
+    bench.plugin.done()
+    bench.runner._enter(State.STOPPING)
+    waits: list[float] = []
+    thread = SimpleNamespace(join=waits.append)
+    monkeypatch.setattr(bench.runner, "_task", SimpleNamespace(thread=thread, finished=True, error=None))
+    bench.runner.stop(3.0)
+    assert (waits, bench.runner.state, bench.runner.hung) == ([3.0], State.STOPPED, [])
+
+
+def test_an_error_in_stop_matters_unless_the_plugin_had_failed(make: Callable[..., Bench]) -> None:
+    for fails, hung in ((False, ["stop() raised ValueError: x"]), (True, [])):
+        bench = make()
+        if fails:
+            bench.fail("run", DeviceError("no port"))
+        bench.start()
+        bench.fail("stop", ValueError("x"))
+        bench.runner.stop(5.0)
+        assert bench.runner.hung == hung
+
+
 # -- asking ------------------------------------------------------------------------------------------------------------
 
 
@@ -760,12 +801,16 @@ def test_a_question_that_takes_long_is_waited_for_once() -> None:
     assert question.answer == "well"
 
 
-def test_a_plugin_that_has_stopped_is_forgotten(bench: Bench) -> None:
-    bench.start()
-    plugin = bench.plugin
-    assert [ref() for ref in runner._alive].count(plugin) == 1
-    bench.runner.stop(5.0)
-    assert plugin not in [ref() for ref in runner._alive]
+def test_a_plugin_that_has_stopped_is_forgotten_and_others_are_not(make: Callable[..., Bench]) -> None:
+    benches = [make(), make(), make()]
+    collected = weakref.ref(PluginBase("gps", {}))
+    for bench in benches:
+        runner._alive.append(collected)
+        bench.start()
+        assert collected not in runner._alive
+    plugins = [bench.plugin for bench in benches]
+    benches[1].runner.stop(5.0)
+    assert [plugin for ref in runner._alive if (plugin := ref()) in plugins] == [plugins[0], plugins[2]]
 
 
 def test_the_status_of_a_plugin_is_its_own(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
