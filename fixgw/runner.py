@@ -83,7 +83,6 @@ class Question(Generic[T]):
         self._name = name
         self._ask = ask
         self._thread: threading.Thread | None = None
-        self._since = 0.0
 
     def ask(self, patience: float = ANSWER_TIMEOUT_S) -> bool:
         """Call the plugin, and wait at most `patience` seconds. Returns False if it takes longer; `answer` is then old.
@@ -228,7 +227,7 @@ class Runner:
         while left := threads_at_work(plugin, self._during):
             if time.monotonic() > deadline:
                 return left
-            left[0].join(0.05)
+            left.pop().join(0.05)
         return []
 
     def _clean_up(self) -> None:

@@ -439,6 +439,15 @@ def test_threads_are_looked_for_in_collections_of_up_to_256() -> None:
     assert list(threads_of(plugin)) == [], "a timer is meant to end"
 
 
+def test_threads_are_looked_for_in_what_a_plugin_is_made_of() -> None:
+    plugin: Any = Plain("gps", {})
+    thread = threading.Thread()
+    for module, found in ((__name__, [thread]), (f"{__name__}.parts", [thread]), (f"{__name__}s", []), ("os", [])):
+        plugin.part = type("Part", (), {"__module__": module})()
+        plugin.part.thread = thread
+        assert list(threads_of(plugin)) == found
+
+
 def test_whose_a_callback_is() -> None:
     one, other = Plain("a", {}), Plain("b", {})
 
