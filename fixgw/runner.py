@@ -175,10 +175,12 @@ class Runner:
     def start(self, fresh_code: bool = False) -> None:
         """Begin to start. `tick` notices when that is done. With `fresh_code`, first reloads the plugin's code."""
         self._enter(State.STARTING)
+        self._called = "stop()"
         self._begin("run", partial(self._start, fresh_code))
 
     def _start(self, fresh_code: bool) -> None:
         self._clean_up()  # after an earlier attempt to stop
+        self._called = "its constructor"
         if fresh_code:
             self.connection = dataclasses.replace(self.connection, plugin=loader.reload_plugin(self.connection.plugin))
         connection = self.connection
@@ -189,6 +191,7 @@ class Runner:
         plugin.source = connection.source
         self.plugin = plugin
         _alive[:] = [ref for ref in _alive if ref() is not None] + [weakref.ref(plugin)]
+        self._called = "run()"
         try:
             plugin.start()
         finally:
@@ -257,9 +260,9 @@ class Runner:
                 if task.error is None:
                     self._enter(State.RUNNING)
                 else:
-                    self._fail(_describe(task.error, "its constructor" if self.plugin is None else "run()"), task.error)
+                    self._fail(_describe(task.error, self._called), task.error)
             elif now - task.since > self.connection.start_timeout:
-                self._fail(f"run() has not returned within {self.connection.start_timeout:g} s")
+                self._fail(f"{self._called} has not returned within {self.connection.start_timeout:g} s")
             elif now - task.since > SLOW_S and not self._warned:
                 self._warned = True
                 self.reason = "run() is slow"

@@ -273,6 +273,25 @@ def test_a_constructor_that_raises_is_named(clock: Clock) -> None:
     assert bench.report["running"] is False
 
 
+def test_a_constructor_that_blocks_is_named(clock: Clock) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    class Blocks(PluginBase):
+        def __post_init__(self) -> None:
+            begun.set()
+            release.wait(10)
+
+    bench = Bench(clock, Blocks, on_failure="ignore")
+    bench.runner.start()
+    assert begun.wait(5)
+    clock.now += 5.1
+    bench.runner.tick()
+    assert bench.report["reason"] == "its constructor has not returned within 5 s"
+    release.set()
+    assert bench.settle() is State.RUNNING
+    bench.runner.stop(5.0)
+
+
 def test_restarts_are_delayed_more_and_more_up_to_a_limit(make: Callable[..., Bench]) -> None:
     bench = make(restart_delay=1.0, restart_delay_max=3.0)
     bench.fail("run", DeviceError("no port"))
@@ -581,6 +600,7 @@ def test_nothing_is_started_beside_a_thread_of_a_failed_run(
         assert bench.die() is State.WAITING
         assert bench.report["reason"] == f"it stopped running; stop() raised {type(error).__name__}: {error}"
         assert bench.after(1.0) is State.FAILED
+        assert bench.report["reason"] == f"stop() raised {type(error).__name__}: {error}"
         assert bench.plugin is plugin
         assert bench.started == [plugin]
         bench.does["stop"] = bench.stopped.append
