@@ -24,6 +24,7 @@ from fixgw.hw_sim.bench.clock import Clock
 from fixgw.hw_sim.bench.contract import Contract
 from fixgw.hw_sim.devices.autopilot import Autopilot
 from fixgw.hw_sim.pty import VirtualPort
+from fixgw.kit.navigation import bearing_distance
 from fixgw.kit.outward import Outward
 from fixgw.world import World
 
@@ -216,6 +217,13 @@ def test_the_size_of_the_circle(arrival: dict[str, Any], miles: float, arrived: 
     bench = Bench(**arrival)
     bench.write(WPLAT=FLYING["LAT"] + miles / 60.04, WPLON=FLYING["LONG"], COURSE=0.0)
     assert bench.say("RMB").split(",")[13] == bench.say("APB").split(",")[6] == arrived
+
+
+def test_the_edge_of_the_circle_is_part_of_it() -> None:
+    here, there = (FLYING["LAT"], FLYING["LONG"]), (FLYING["LAT"] + 0.01, FLYING["LONG"])
+    bench = Bench(arrival=bearing_distance(*here, *there)[1])
+    bench.write(WPLAT=there[0], WPLON=there[1])
+    assert bench.say("RMB").split(",")[13] == bench.say("APB").split(",")[6] == "A"
 
 
 @pytest.mark.parametrize(("course", "passed"), [(340.0, "V"), (329.0, "A"), (140.0, "V"), (152.0, "A")])
