@@ -398,8 +398,9 @@ def test_a_process_ends_hard_if_something_would_keep_it(
         raise Gone
 
     release = threading.Event()
+    theirs = threading.Thread(target=release.wait, args=(10,), name="theirs")
     if stray:
-        threading.Thread(target=release.wait, args=(10,), name="theirs").start()
+        theirs.start()
     monkeypatch.setattr(os, "_exit", end)
     monkeypatch.setattr(logging, "shutdown", lambda: done.append("shutdown"))
     monkeypatch.setattr("fixgw.logqueue.finish", lambda: written)
@@ -412,6 +413,8 @@ def test_a_process_ends_hard_if_something_would_keep_it(
             service.leave(code)
     finally:
         release.set()
+        if stray:
+            theirs.join()
     assert (ended == [code]) is hard
     assert ("thread theirs is still running; exiting anyway" in caplog.messages) is stray
     assert done == (["shutdown", "flush"] if hard and written else []), "what was said is not lost, if it can be helped"
