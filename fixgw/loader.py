@@ -137,13 +137,15 @@ def make_plugin(cls: type[PluginBase], name: str, config: dict[str, Any], meta: 
     arguments: tuple[Any, ...] = (name, config, meta)
     with contextlib.suppress(ValueError):  # the signature is unknown
         signature = inspect.signature(cls)
-        if not _takes(signature, arguments):
-            arguments = (name, config)
-            if not _takes(signature, arguments):
-                raise BadPlugin(
-                    f"the constructor of {cls.__module__}.{cls.__qualname__} takes {signature}; the gateway calls it "
-                    "with (name, config): def __init__(self, name, config, config_meta=None)"
-                )
+        for arguments in ((name, config, meta), (name, config)):
+            with contextlib.suppress(TypeError):
+                signature.bind(*arguments)
+                break
+        else:
+            raise BadPlugin(
+                f"the constructor of {cls.__module__}.{cls.__qualname__} takes {signature}; the gateway calls it "
+                "with (name, config): def __init__(self, name, config, config_meta=None)"
+            )
     plugin = cls(*arguments)
     if not plugin.is_complete():
         raise BadPlugin(
@@ -151,14 +153,6 @@ def make_plugin(cls: type[PluginBase], name: str, config: dict[str, Any], meta: 
             "super().__init__(name, config)"
         )
     return plugin
-
-
-def _takes(signature: inspect.Signature, arguments: tuple[Any, ...]) -> bool:
-    try:
-        signature.bind(*arguments)
-    except TypeError:
-        return False
-    return True
 
 
 class PluginInfo(NamedTuple):
@@ -191,7 +185,7 @@ def announced() -> dict[str, Announced]:
 
 
 @lru_cache(1)
-def _announced_in(path: tuple[tuple[str, int], ...]) -> dict[str, Announced]:
+def _announced_in(path: tuple[tuple[str, int | None], ...]) -> dict[str, Announced]:
     from importlib.metadata import distributions  # takes 20 ms
 
     found: dict[str, Announced] = {}
@@ -214,11 +208,11 @@ def _name_of(distribution: Distribution) -> str:
     return f"a distribution in {distribution.locate_file('')}"
 
 
-def _changed(directory: str) -> int:
+def _changed(directory: str) -> int | None:
     try:
         return os.stat(directory).st_mtime_ns
     except OSError:
-        return 0
+        return None
 
 
 def own_modules() -> frozenset[str]:
@@ -236,7 +230,7 @@ def available() -> list[PluginInfo]:
     for name, (module, distribution) in announced().items():
         info = _info(name, module) or PluginInfo(name, module, "", None, f"the module {module} has no class Plugin")
         found.append(info._replace(distribution=distribution))
-    return sorted(found, key=lambda info: info[:2])
+    return sorted(found, key=lambda info: (info.name, info.module))
 
 
 def _info(name: str, module_name: str) -> PluginInfo | None:
@@ -263,9 +257,7 @@ def _modules_in(package: str) -> list[str]:
 
 @cache
 def _own_plugins() -> list[str]:
-    return [PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _plugins_in(package)] + [
-        DRIVERS + n for n in _plugins_in(DRIVERS)
-    ]
+    return [PLUGINS + n for package in (PLUGINS, DRIVERS) for n in _plugins_in(package)]
 
 
 def _plugins_in(package: str) -> list[str]:
@@ -274,11 +266,10 @@ def _plugins_in(package: str) -> list[str]:
 
 
 def _mentions_plugin(module: str) -> bool:
-    try:
-        spec = importlib.util.find_spec(module)
-        text = Path(spec.origin).read_text("utf-8", "replace") if spec and spec.origin else ""
-    except (ImportError, ValueError, OSError):
-        return False
+    text = ""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        if (spec := importlib.util.find_spec(module)) and spec.origin:
+            text = Path(spec.origin).read_text("utf-8", "replace")
     return re.search(r"^(class Plugin\b|Plugin\s*[=:]|from .* import .*\bPlugin\b)", text, re.MULTILINE) is not None
 
 
@@ -316,13 +307,11 @@ def _first(name: str, candidates: Iterable[str]) -> ModuleType | None:
 
 def _is_on_plugin_path(name: str) -> bool:
     """Whether `name` is a module in the directories of the plugin path, and not hidden by another of that name."""
-    if not name.isidentifier():
-        return False
-    spec = PathFinder.find_spec(name, _plugin_path)
-    try:
-        return spec is not None and spec.origin is not None and importlib.util.find_spec(name) == spec
-    except (ImportError, ValueError):
-        return False
+    spec = PathFinder.find_spec(name, _plugin_path) if name.isidentifier() else None
+    found = None
+    with contextlib.suppress(ImportError, ValueError):
+        found = importlib.util.find_spec(name) if spec and spec.origin else None
+    return found is not None and found == spec
 
 
 def _is_about(error: ModuleNotFoundError, module: str) -> bool:

@@ -45,7 +45,6 @@ class LogMemory(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self._rings: dict[str, deque[Line]] = {}  # by connection
-        self._count = 0
         self._number = 0
         self._guard = threading.Lock()
 
@@ -60,9 +59,7 @@ class LogMemory(logging.Handler):
             self._number += 1
             line = Line(self._number, record.created, record.levelname, connection, text)
             self._rings.setdefault(connection, deque()).append(line)
-            self._count += 1
-            if self._count > MAX_LINES:
-                self._count -= 1
+            if self._number > MAX_LINES:
                 largest = max(self._rings, key=lambda name: len(self._rings[name]))
                 self._rings[largest].popleft()
 

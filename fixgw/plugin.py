@@ -636,7 +636,6 @@ class Follower(Worker[OptionsT]):
         self.counts |= dict.fromkeys(("batches", "updates", "conflated"), 0)
         self._keys: list[str] = []
         self._mailbox: database.Mailbox | None = None
-        self._tick_at = 0.0
         self._gathering_until = float("-inf")  # in a replay
 
     # -- to override ---------------------------------------------------------------------------------------------------

@@ -253,7 +253,7 @@ class Stepper:
         else:
             for task in ready:
                 task.due = max(task.due, now + LEAST_S)
-                task.restless = task.restless + 1 if now < task.restless_at + 2 * LEAST_S else 1
+                task.restless = task.restless + 1 if now < task.restless_at + 1.5 * LEAST_S else 1
                 task.restless_at = now
                 if task.restless > MAX_RESTLESS:
                     self._fail(task.worker, "it has something to do without an end: see `poll_by` and `is_waiting`")

@@ -71,6 +71,7 @@ def test_an_unknown_key_reads_like_a_sentence() -> None:
     error = UnknownKey("IASS", ["ALT", "IAS"])
     assert str(error) == "no item 'IASS' (did you mean 'IAS'?)"
     assert error.key == "IASS"
+    assert error.args == ("IASS",), "as of any KeyError"
     assert str(UnknownKey("IAS")) == "no item 'IAS'"
 
 
@@ -149,7 +150,8 @@ def test_a_refusal_gives_the_reason_and_keeps_the_code() -> None:
 def test_the_nearest_name_is_suggested(name: str, expected: str) -> None:
     assert did_you_mean(name, ["IAS", "EGT11", "ALT"]) == (f" (did you mean {expected!r}?)" if expected else "")
     assert did_you_mean(name, []) == ""
-    assert nearest("x" * 100, ["X" * 100]) == "X" * 100, "no longer name is compared"
+    assert nearest("x" * 100, ["X" * 100]) == "X" * 100
+    assert nearest("x" * 101, ["X" * 101]) == "", "no longer name is compared"
 
 
 def test_a_plugin_can_raise_the_class_without_arguments() -> None:

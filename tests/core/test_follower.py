@@ -261,6 +261,15 @@ def test_in_a_replay_it_has_its_turn_when_changes_have_gathered(db: Database, cl
     notes.start()
     assert adopted == [notes]
     began = clock.now
+    waits: list[float] = []
+    mailbox: Any = notes._mailbox
+    wait = mailbox.wait
+
+    def waiting(seconds: float) -> Any:
+        waits.append(seconds)
+        return wait(seconds)
+
+    mailbox.wait = waiting
     assert notes.turn() == began + 0.125, "the first time with all readings"
     assert notes.turn() == began + 1.0, "its next tick"
     assert not notes.is_waiting()
@@ -271,6 +280,7 @@ def test_in_a_replay_it_has_its_turn_when_changes_have_gathered(db: Database, cl
     clock.now += 0.8125
     assert notes.turn() == began + 1.0
     assert not notes.is_waiting()
+    assert waits == [0.0, 0.0], "nobody waits"
     notes.shutdown()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -256,6 +257,52 @@ def test_only_a_neighbour_with_a_plugin_is_suggested(tmp_path: Path, text: str, 
     assert reason(f"{package}.thermometr") == f"there is no module '{package}.thermometr'{suggestion}"
 
 
+@pytest.mark.parametrize("how", ["in an archive", "a directory", ImportError("no"), ValueError("no")])
+def test_a_neighbour_that_cannot_be_read_is_not_suggested(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str | Exception
+) -> None:
+    package = f"loader_test_{next(_numbers)}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").write_text("")
+    place = tmp_path
+    if how == "a directory":
+        (tmp_path / package / "thermometer.py").mkdir()
+    else:
+        (tmp_path / package / "thermometer.py").write_text(GUIDE)
+    if how == "in an archive":
+        place = Path(shutil.make_archive(str(tmp_path / "archive"), "zip", tmp_path))
+
+    class Refuses:
+        @staticmethod
+        def find_spec(name: str, path: object, target: object = None) -> None:
+            if name == f"{package}.thermometer" and isinstance(how, Exception):
+                raise how
+
+    monkeypatch.setattr(sys, "meta_path", [Refuses, *sys.meta_path])
+    loader.add_to_path([place])
+    assert reason(f"{package}.thermometr") == f"there is no module '{package}.thermometr'"
+
+
+def test_a_module_is_found_although_the_clock_of_its_directory_is_coarse(tmp_path: Path) -> None:
+    """Python looks again into a directory whose time has changed, which may be so only after two seconds."""
+
+    def write(name: str, text: str) -> None:
+        before = tmp_path.stat()
+        (tmp_path / f"{name}.py").write_text(text)
+        os.utime(tmp_path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    first, second = f"loader_test_{next(_numbers)}", f"loader_test_{next(_numbers)}"
+    sys.path.append(str(tmp_path))
+    reason(first)
+    sys.path.remove(str(tmp_path))
+    write(first, GUIDE)
+    loader.add_to_path([tmp_path])
+    plugin = loader.load_plugin(first)
+    write(second, GUIDE)
+    (tmp_path / f"{first}.py").write_text(f"import {second}\n{GUIDE}")
+    assert loader.reload_plugin(plugin) is not plugin
+
+
 def later(path: Path, text: str) -> None:
     """Change a file so that its time differs, however coarse the clock of the file system is."""
     before = path.stat().st_mtime_ns
@@ -305,6 +352,9 @@ def test_the_code_of_a_driver_of_the_gateway_is_that_of_its_device() -> None:
     code = set(loader._code_of(nmea))
     assert nmea in code
     assert all(name == nmea or name.startswith(f"{nmea}.") for name in code)
+    eis = set(loader._code_of("fixgw.drivers.eis"))
+    assert {"fixgw.drivers.eis", "fixgw.drivers.eis.protocol"} <= eis
+    assert set(loader._code_of("fixgw.drivers.eis.protocol")) == eis
     assert set(loader._code_of("fixgw.plugin")) == {"fixgw.plugin"}, "never all of the gateway"
     assert loader._code_of("fixgw.loader_test_nowhere") == {}
 
@@ -494,6 +544,12 @@ def test_an_announced_plugin_replaces_none_of_the_gateway(module: Callable[[str]
     assert loader.load_plugin("fixgw.plugins.skel").__module__ == "fixgw.plugins.skel"
 
 
+def test_plugins_of_the_same_name_are_listed_in_the_order_of_their_modules(tmp_path: Path) -> None:
+    loader.add_to_path([tmp_path])
+    announce(tmp_path, "bold", "1", eis="another.eis")
+    assert [info.module for info in loader.available() if info.name == "eis"] == ["another.eis", "fixgw.drivers.eis"]
+
+
 def test_an_announced_module_that_does_not_exist_names_its_distribution(tmp_path: Path) -> None:
     loader.add_to_path([tmp_path])
     announce(tmp_path, "fixgw-thermo", "1.2", thermo="loader_test_nowhere")
@@ -508,8 +564,11 @@ def test_a_distribution_with_damaged_entry_points_stops_no_other(
     module: Callable[[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     name = module(GUIDE)
-    announce(tmp_path, "a-damaged", "1")
-    (tmp_path / "a_damaged-1.dist-info" / "entry_points.txt").write_text(text)
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    sys.path.insert(0, str(earlier))
+    announce(earlier, "a-damaged", "1")
+    (earlier / "a_damaged-1.dist-info" / "entry_points.txt").write_text(text)
     announce(tmp_path, "fixgw-thermo", "1.2", thermo=name)
     assert loader.load_plugin("thermo").__module__ == name
     assert "the entry points of a-damaged cannot be read" in caplog.text

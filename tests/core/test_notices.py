@@ -57,7 +57,7 @@ def test_subscribers_hear_of_changes_only(notices: Notices, caplog: pytest.LogCa
     notices.subscribe(broken)
     close = notices.subscribe(lambda: heard.append(len(notices.all())))
     for _ in range(3):
-        notices.put("compare", "IAS", "caution", "IAS MISCOMPARE")
+        assert notices.put("compare", "IAS", "caution", "IAS MISCOMPARE") is True
     assert heard == [1]
     notices.clear("compare", "ALT")
     notices.clear("quorum", "IAS")

@@ -392,7 +392,16 @@ def test_set_up_runs_after_that_of_the_bases() -> None:
             super().__init__(name, config, config_meta)
             self.counts["more"] = 0
 
+    class Mixin(PluginBase):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            self.mixed = self.name
+
+    class Mixed(Ours, Mixin):
+        pass
+
     assert Theirs("x", {"lines": 5}).counts == {"lines": 5, "more": 0}
+    assert Mixed("x", {"lines": 5}).mixed == "x"
 
 
 ExtraT = TypeVar("ExtraT", default=int)

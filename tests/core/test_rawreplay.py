@@ -18,7 +18,7 @@ import yaml
 
 from fixgw import configuration, rawreplay, state
 from fixgw.configuration import Configuration
-from fixgw.database import FAIL, Database
+from fixgw.database import FAIL, Database, Definition
 from fixgw.hw_sim.devices.bmp import Bmp280
 from fixgw.hw_sim.pty import VirtualPort
 from fixgw.identity import identity
@@ -672,6 +672,45 @@ def test_what_somebody_else_has_written_since_is_not_set_again(tmp_path: Path) -
     ], "and what is written again is no change"
 
 
+def test_values_of_others_are_written_again_when_half_their_time_is_over(watched: Watched) -> None:
+    item = watched.replaying.db.item("IAS")
+    at, tolerance = watched.stepper.now, item.tolerance
+    watched.replaying._set(Outside(at, "IAS", 100.0, 0, "sim/aircraft"))
+    stamps = []
+    for passed in (0.4, 0.6, 1.0, 1.2):
+        watched.stepper.set_clock(at + passed * tolerance)
+        watched.replaying._refresh()
+        stamps.append(round((item.reading.stamp - at) / tolerance, 3))
+    assert stamps == [0.0, 0.6, 0.6, 1.2]
+
+
+def test_values_of_others_that_age_soon_stay_good(tmp_path: Path) -> None:
+    whole = configured(tmp_path, LINES)
+    short = Definition(key="IAS", tolerance=500), Definition(key="OILT1")
+    capture = Made([Outside(make.START_S, "IAS", 100.0, 0, "sim/aircraft")], end=make.START_S + 5.0)
+    lines, _ = outcome(replace(whole, definitions=short, initial=()), capture)
+    assert [(each.time, each.key, each.flags) for each in lines] == [(0.0, "IAS", "00000")]
+
+
+def test_changes_of_one_instant_are_in_the_order_of_their_keys(watched: Watched) -> None:
+    for key, value in (("IAS", 1.0), ("ALT", 2.0), ("IAS", 3.0)):
+        watched.replaying._add(key, value, "00000", "x")
+    watched.replaying._flush()
+    assert [(each.key, each.value) for each in watched.lines] == [("ALT", "2.0"), ("IAS", "1.0"), ("IAS", "3.0")]
+    assert (watched.replaying.outcome.changes, watched.replaying.outcome.seconds) == (3, 0.0)
+
+
+def test_whoever_notes_the_changes_keeps_no_writer_waiting(watched: Watched) -> None:
+    watched.replaying._note_start()
+    assert watched.replaying.db.item("IAS").quick
+
+
+def test_a_worker_that_knows_no_outage_has_a_turn_when_its_link_is_lost(watched: Watched) -> None:
+    watched.stepper.tasks["sensor"].worker = SimpleNamespace(name="sensor")  # type: ignore[assignment]
+    watched.take(Event("serial", "lost", "unplugged"))
+    assert watched.turns == [([], "unplugged")]
+
+
 def test_events_of_a_driver_that_has_failed_do_no_harm(watched: Watched) -> None:
     watched.stepper.tasks.clear()
     watched.take((1, b"a"))
@@ -705,8 +744,9 @@ def test_the_configuration_is_the_one_that_is_named_or_that_of_the_capture_and_i
     named = load(str(tmp_path / "default.yaml"), capture, tmp_path / "unused")
     assert [each.name for each in named.connections] == ["sensor"]
     assert not (tmp_path / "unused").exists()
-    capture.configuration = {"default.yaml": LINES.replace("sensor", "own").encode()}
+    alerts = '  alerts: {module: fixgw.plugins.alerts, include: "{CONFIG}/alerts.yaml"}\n'
+    capture.configuration = {"default.yaml": (LINES.replace("sensor", "own") + alerts).encode()}
     capture.variables = {}
     own = load(None, capture, tmp_path / "own")
-    assert [each.name for each in own.connections] == ["own"]
+    assert [each.name for each in own.connections] == ["own", "alerts"], "a capture has no packaged files"
     assert list((tmp_path / "own").rglob("*.py*")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import textwrap
 import threading
 import weakref
@@ -20,7 +21,7 @@ from fixgw.errors import FixgwError, Problem
 from fixgw.identity import identity
 from fixgw.kit.raw import Heard
 from fixgw.plugin import Worker
-from fixgw.stepper import NOTHING_THERE, Stepper, explain
+from fixgw.stepper import NOTHING_THERE, Stepper, explain, may_replay
 
 MAX_TURNS = MAX_RESTLESS = 100
 
@@ -87,11 +88,10 @@ def test_a_link_has_one_feed_which_takes_what_is_sent() -> None:
     assert noted().feed("gps").sent(b"a") is None, "by default, whoever asks learns nothing"
 
 
-def test_a_plugin_has_the_source_of_its_connection_and_options_of_its_own() -> None:
+def test_a_plugin_has_options_of_its_own() -> None:
     stepper = noted("a:finish")
     stepper.start()
     plugin: Any = stepper.plugins["a"]
-    assert plugin.source == stepper.configuration.connections[0].source
     plugin.config["more"] = 1
     assert stepper.configuration.connections[0].options == {"finish": True}
 
@@ -104,6 +104,8 @@ def test_the_date_is_that_of_the_clock_unless_another_is_given(stepper: Stepper)
 
 def test_values_come_are_computed_with_and_age_when_they_are_due(stepper: Stepper) -> None:
     threads = threading.active_count()
+    aged: list[float] = []
+    stepper.db.subscribe("OILT1", lambda key, reading: aged.append(stepper.now) if reading.old else None)
     stepper.settle()
     stepper.feed("sensor").trouble = ""
     stepper.pass_until(1001.0)  # the driver tries again
@@ -116,6 +118,7 @@ def test_values_come_are_computed_with_and_age_when_they_are_due(stepper: Steppe
     assert stepper.db.read("OILT1").good
     stepper.pass_until(1001.0 + tolerance + 0.01)
     assert stepper.db.read("OILT1").old
+    assert aged == [pytest.approx(1001.0 + tolerance, abs=2e-6)], "and whoever follows it is told at that time"
     assert threading.active_count() == threads
 
 
@@ -243,6 +246,13 @@ def test_what_does_not_run_is_told_with_its_reason() -> None:
     assert list(stepper.plugins) == ["a"]
 
 
+def test_only_who_says_so_may_take_part_in_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    (connection,) = noted("a").configuration.connections
+    assert may_replay(connection) == "m is no part of a replay"
+    monkeypatch.setattr(Noted, "replays", True)
+    assert may_replay(connection) == ""
+
+
 def test_only_a_turn_that_makes_sense_is_given() -> None:
     stepper = noted("a", "b", may_turn=lambda worker: worker.name == "b")
     stepper.start()
@@ -290,8 +300,9 @@ def test_a_turn_is_at_its_time_in_whole_microseconds() -> None:
 
 def test_a_worker_has_so_many_turns_at_an_instant_and_so_many_instants_in_a_row() -> None:
     stepper, worker = paced(lambda now: now)
-    stepper.settle()
-    assert len(worker.times) == MAX_TURNS
+    for _ in range(2):
+        stepper.settle()
+        assert len(worker.times) == MAX_TURNS
     stepper.pass_until(1000.0001)
     assert stepper.failed == {}
     assert len(worker.times) == MAX_TURNS * MAX_RESTLESS
@@ -309,11 +320,30 @@ def test_who_rests_in_between_may_be_busy_again() -> None:
     assert len(worker.times) > 4 * 50 * MAX_TURNS
 
 
+def test_the_instants_are_counted_from_the_last_rest() -> None:
+    stepper, worker = paced(lambda now: 1001.0 if now < 1001.0 else now)
+    stepper.settle()
+    stepper.pass_until(1001.5)
+    assert [*stepper.failed] == ["a"]
+    assert len(worker.times) == 1 + MAX_TURNS * (MAX_RESTLESS + 1)
+
+
+def test_who_rests_for_a_microsecond_is_not_restless() -> None:
+    """It is as busy as it may be at every second microsecond."""
+    stepper, worker = paced(lambda now: now if round(now * 1e6) % 2 == 0 else now + 0.000001)
+    stepper.settle()
+    stepper.pass_until(1000.0004)
+    assert stepper.failed == {}
+    assert len(worker.times) > MAX_TURNS * MAX_RESTLESS
+
+
 def test_a_worker_for_which_something_waits_has_its_turn_at_once() -> None:
     waiting: list[int] = []
+    looks: list[float] = []
 
     class Waiting(Paced):
         def is_waiting(self) -> bool:
+            looks.append(self.clock())
             return bool(waiting)
 
         def turn(self) -> float:
@@ -330,6 +360,7 @@ def test_a_worker_for_which_something_waits_has_its_turn_at_once() -> None:
     stepper.set_clock(1001.0)
     stepper.settle()
     assert worker.times == [1000.0]
+    assert looks.count(1001.0) == 1, "an instant at which nothing is to do costs one look"
     waiting.append(1)
     stepper.settle()
     assert worker.times == [1000.0, 1001.0]
@@ -403,14 +434,16 @@ def test_one_that_is_stopping_has_no_more_turns() -> None:
     assert [done for done in Noted.acts if "turns" in done] == ["b turns"] * 2
 
 
-def test_a_plugin_has_the_meta_of_its_connection() -> None:
+def test_a_plugin_has_the_meta_and_the_source_of_its_connection() -> None:
     stepper = noted()
     (connection,) = noted("a").configuration.connections
     meta: Any = object()
-    stepper.configuration = replace(stepper.configuration, connections=(replace(connection, meta=meta),))
+    connection = replace(connection, meta=meta, source="sim/a")
+    stepper.configuration = replace(stepper.configuration, connections=(connection,))
     stepper.start()
     plugin: Any = stepper.plugins["a"]
     assert plugin.config_meta is meta
+    assert plugin.source == "sim/a"
 
 
 @pytest.mark.parametrize("defect", [ZeroDivisionError, SystemExit])
@@ -462,3 +495,6 @@ def test_a_defect_is_explained_with_the_line_that_raised_it() -> None:
         fail()
     line = fail.__code__.co_firstlineno + 1
     assert explain(caught.value) == f"ValueError: here at test_stepper.py:{line}"
+    with pytest.raises(json.JSONDecodeError) as deep:
+        json.loads("x")
+    assert explain(deep.value).endswith(f" at decoder.py:{deep.traceback[-1].lineno + 1}")

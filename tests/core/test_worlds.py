@@ -15,9 +15,7 @@ from fixgw import configuration, database, quorum, status, world
 from fixgw.database import Database, Definition
 from fixgw.gateway import Gateway
 from fixgw.netfix import Client
-from fixgw.plugin import PluginBase
 from fixgw.runner import State
-from fixgw.world import World
 
 pytestmark = pytest.mark.slow
 
@@ -204,43 +202,3 @@ def test_a_bound_database_belongs_to_no_gateway(three: list[Running]) -> None:
         assert database.current() is bound
     finally:
         database.bind(before)
-
-
-def test_a_plugin_belongs_to_the_world_in_which_it_is_created() -> None:
-    a, b = World(Database([Definition(key="A")])), World(Database([Definition(key="B")]))
-    made: list[PluginBase] = []
-    with a.hosting():
-        with b.hosting():
-            made.append(PluginBase("x", {}))
-        made.append(PluginBase("x", {}))
-        other = threading.Thread(target=lambda: made.append(PluginBase("x", {})))
-        other.start()
-        other.join()
-    assert [plugin._gateway for plugin in made] == [b, a, world.first()]
-    assert made[0].db_list() == ["B"]
-
-
-def test_of_the_worlds_that_run_the_one_that_knows_the_thread_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    told: list[str] = []
-
-    def mine(args: threading.ExceptHookArgs) -> bool:
-        told.append(str(args.exc_value))
-        return True
-
-    bystander, concerned, later = World(), World(thread_died=mine), World(thread_died=mine)
-    for each in (bystander, concerned, later):
-        world.begin(each)
-    try:
-        for error in (RuntimeError("enough"), SystemExit("as it wished")):
-            thread = threading.Thread(target=_raise, args=(error,), name="the one")
-            thread.start()
-            thread.join()
-    finally:
-        for each in (later, concerned, bystander):
-            world.end(each)
-    assert told == ["enough"]
-    assert caplog.text.count("the one died") == 1
-
-
-def _raise(error: BaseException) -> None:
-    raise error

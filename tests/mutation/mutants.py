@@ -39,6 +39,7 @@ MINOR = ("frozen", "kw_only", "gc", "repr")
 ALIAS = re.compile(r"\w+ = (Callable|dict|list|set|tuple)\[")  # of a type
 #: Decorators that only tell the reader, or the type checker, something.
 SAYING = re.compile(r"@(\w+\.)?(override|overload|final|abstractmethod|runtime_checkable)\b")
+OVERLOAD = re.compile(r"@(typing\.)?overload\b")
 
 
 @dataclass(frozen=True)
@@ -164,15 +165,14 @@ def _parsed(node: Any, text: str) -> Any:
 
 
 def is_left_out(node: Any) -> bool:
-    """Whether this is in an annotation (but not in what a call there says, as in ``Meta(ge=0)``) or the name of a type,
-    in a call of a log,
-    in an import for the type checker, in `__all__`, one of the `MINOR` arguments, or a decorator that does nothing; or
-    the `*` before named parameters."""
+    """Whether this is in an annotation (but not in what a call there says, as in ``Meta(ge=0)``), the name of a type or
+    an overload, in a call of a log, in an import for the type checker, in `__all__`, one of the `MINOR` arguments, or a
+    decorator that does nothing; or the `*` before named parameters."""
     if node.type == "operator" and node.parent.type in ("parameters", "param"):
         return True
     if node.type in ("decorated", "decorators", "decorator"):
-        return bool(SAYING.match(node.get_code().strip()))
-    if node.type == "simple_stmt" and LOG_CALL.match(node.get_code().strip()):
+        return bool(SAYING.match(_code(node)))
+    if node.type == "simple_stmt" and LOG_CALL.match(_code(node)):
         return True
     called = False
     if node.type == "if_stmt" and _is_for_the_type_checker(node):
@@ -180,12 +180,14 @@ def is_left_out(node: Any) -> bool:
     for child, parent in _upwards(node):
         if parent.type == "expr_stmt" and parent.get_first_leaf().value == "__all__":
             return True
-        if parent.type == "expr_stmt" and ALIAS.match(parent.get_code().strip()):
+        if parent.type == "expr_stmt" and ALIAS.match(_code(parent)):
             return True
         if parent.type == "argument" and parent.get_first_leaf().value in MINOR:
             return True
         called |= child.type == "trailer" and child.children[0].value == "("
-        if parent.type == "atom_expr" and LOG_CALL.match(parent.get_code().strip()):
+        if parent.type == "atom_expr" and LOG_CALL.match(_code(parent)):
+            return True
+        if parent.type == "decorated" and OVERLOAD.match(_code(parent)):
             return True
         if parent.type in ("annassign", "tfpdef") and not called:
             return child is parent.children[1 if parent.type == "annassign" else 2]
@@ -194,6 +196,11 @@ def is_left_out(node: Any) -> bool:
         if parent.type == "if_stmt" and _is_for_the_type_checker(parent):
             return True
     return False
+
+
+def _code(node: Any) -> str:
+    """Its source, without the comment before it."""
+    return str(node.get_code(include_prefix=False)).strip()
 
 
 def _is_for_the_type_checker(node: Any) -> bool:

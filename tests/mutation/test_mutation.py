@@ -40,10 +40,16 @@ def test_each_module_has_tests_in_its_room() -> None:
 
 
 CODE = """
+#: Called with a name.
 Listener = Callable[[str], object]
 
 
+@overload
+def hear(listener: dict[str, Listener], *, often: int = 2) -> list[int]: ...
+
+
 def hear(listener: dict[str, Listener], *, often: int = 3) -> list[int]:
+    # why
     log.info("%d", often + 1)
     return [often + 1]
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import shlex
 import shutil
@@ -739,7 +740,7 @@ def test_what_only_helps_may_fail(tmp_path: Path, played: argparse.Namespace) ->
     ],
 )
 def test_what_is_needed_must_not_fail(tmp_path: Path, played: argparse.Namespace, fails: str, words: str) -> None:
-    computer = Bare(tmp_path, fails)
+    computer = Bare(tmp_path, fails, "status")  # which fails for a service that is down
     with pytest.raises(install.Refused, match=words):
         install.install(computer, played)
     if fails == "restart":
@@ -858,7 +859,7 @@ def test_a_python_without_pip_is_noticed_in_silence(tmp_path: Path, capfd: pytes
         python.write_text(f"#!/bin/sh\necho noise\necho noise >&2\nexit {code}\n")
         python.chmod(0o755)
         assert install.works(str(python)) is (code == 0)
-    assert not install.works(str(tmp_path / "nowhere"))
+    assert install.works(str(tmp_path / "nowhere")) is False
     assert capfd.readouterr() == ("", "")
 
 
@@ -997,16 +998,21 @@ def test_only_a_live_system_remembers_that_it_needs_a_restart(tmp_path: Path, mo
     assert not install.Target(Path("/"), pretend=True).changed
 
 
-def test_what_is_said_comes_before_the_output_of_the_next_command(tmp_path: Path) -> None:
-    code = (
-        "import os, sys; from fixgw import install\n"
-        "install.status = lambda target, _: target.say('first') or os.system('echo second')\n"
-        "sys.exit(install.main(['status', '--root', sys.argv[1]]))"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
-    result = subprocess.run(command, capture_output=True, text=True, env=buffered, check=True)
-    assert result.stdout == "first\nsecond\n"
+def test_what_is_said_comes_before_the_output_of_the_next_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = io.BytesIO()
+    seen: list[bytes] = []
+
+    def status(target: install.Target, _: argparse.Namespace) -> int:
+        target.say("first")
+        seen.append(written.getvalue())
+        return 0
+
+    monkeypatch.setattr(install, "status", status)
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written))
+    assert run(tmp_path, "status") == 0
+    assert seen == [b"first\n"]
 
 
 @pytest.mark.parametrize("missing", ["systemctl", "systemd-sysusers"])
@@ -1133,6 +1139,7 @@ def test_the_installed_files_are_reported(system: Path, capsys: pytest.CaptureFi
     capsys.readouterr()
     assert run(system, "status") == 0
     said = capsys.readouterr().out
+    assert said.startswith("configuration, compared with its defaults:\n  ")
     assert "  edited: /etc/fixgw/default.yaml" in said
     assert "removed: /etc/fixgw/demo.yaml" in said
     assert "unedited: /etc/fixgw/initial.ini" in said

@@ -220,16 +220,26 @@ def test_a_thousand_lines_wait(slow: Slow, log: logging.Logger) -> None:
     assert handler.join(20)
 
 
-def test_a_target_is_closed_unless_it_is_stuck(slow: Slow, log: logging.Logger) -> None:
+def test_a_target_is_closed_unless_it_is_stuck(
+    slow: Slow, log: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     closed: list[int] = []
+    waits: list[float] = []
     slow.close = lambda: closed.append(1)  # type: ignore[method-assign]
     handler = QueuedHandler(slow)
     log.addHandler(handler)
     slow.gate.clear()
     log.warning("0")
     assert slow.entered.wait(20)
-    handler.close()
+    thread = handler._thread
+    assert thread is not None
+    handler.set_name("the queue")
+    with monkeypatch.context() as patched:
+        patched.setattr(thread, "join", waits.append)
+        handler.close()
     assert closed == []
+    assert waits == [0.0], "nobody waits for one that is stuck"
+    assert "the queue" not in vars(logging)["_handlers"]
     slow.gate.set()
     assert handler.join(20)
     handler.close()
@@ -248,12 +258,12 @@ def test_several_that_are_stuck_are_all_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_queue_sleeps_until_something_is_logged(slow: Slow, log: logging.Logger) -> None:
-    woken: list[int] = []
+    waits: list[int] = []
 
     class Counted(threading.Event):
-        def clear(self) -> None:
-            woken.append(1)
-            super().clear()
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(1)
+            return super().wait(timeout)
 
     handler = QueuedHandler(slow)
     handler._wake = Counted()
@@ -262,7 +272,8 @@ def test_a_queue_sleeps_until_something_is_logged(slow: Slow, log: logging.Logge
         slow.entered.clear()
         log.warning("%d", number)
         assert slow.entered.wait(20)
-    assert len(woken) <= 3
+    assert handler.join(20)
+    assert len(waits) <= 5, "once for each line, and for the end"
     assert handler._thread is not None
     assert handler._thread.daemon, "a handler that hangs does not keep the process alive"
 
@@ -388,7 +399,7 @@ def test_a_queue_that_was_never_used_closes_its_target(slow: Slow) -> None:
 
 
 def test_a_report_of_dropped_lines_is_a_warning_of_the_queue(slow: Slow, log: logging.Logger) -> None:
-    slow.setFormatter(logging.Formatter("%(levelname)s %(name)s"))
+    slow.setFormatter(logging.Formatter("%(levelname)s %(name)s %(message)s"))
     handler = QueuedHandler(slow, size=0)
     log.addHandler(handler)
     log.warning("x")
@@ -397,7 +408,10 @@ def test_a_report_of_dropped_lines_is_a_warning_of_the_queue(slow: Slow, log: lo
     log.info("y")
     log.error("y")
     assert handler.join(20)
-    assert slow.written == ["ERROR test_logqueue", "WARNING fixgw.logqueue"]
+    assert slow.written == [
+        "ERROR test_logqueue y",
+        "WARNING fixgw.logqueue 1 log lines were dropped: Slow was too slow",
+    ]
 
 
 def test_loggers_that_share_a_handler_share_its_queue(log: logging.Logger, monkeypatch: pytest.MonkeyPatch) -> None:
