@@ -98,7 +98,7 @@ class Lines:
             self._when[line].append(at)
 
     def first(self, line: str, since: float) -> float | None:
-        """When `line` first went by, `since` then; None if it did not within a second."""
+        """When `line` first went by, `since` then; None if it did not within `LINK_S`."""
         when = self._when[line]
         n = bisect_left(when, since)
         return when[n] if n < len(when) and when[n] - since < LINK_S else None
@@ -219,6 +219,7 @@ def ways(seconds: float = SECONDS) -> dict[str, list[Way]]:
                 gateway.database.subscribe("*", lambda key, reading: notified.append((key, reading, now())), quick=True)
                 gateway.supervise(lambda: _press(panel) > settled + seconds, every=0.1)
                 tap.close()
+                until = now() - LINK_S
                 display.send("stop")
                 for at, data in display.recv():
                     received.add(at, data)
@@ -232,8 +233,8 @@ def ways(seconds: float = SECONDS) -> dict[str, list[Way]]:
     connections = [c for c in gateway.configuration.connections if c.name != "netfix"]
     for key, reading, at in notified:
         name = next((c.name for c in connections if is_of(reading.source, c.source)), None)
-        if name is None or reading.flags or at - reading.stamp > LINK_S or key in COMPUTED:
-            continue  # not written by a driver, but flagged, aged or computed
+        if name is None or reading.flags or at - reading.stamp > LINK_S or key in COMPUTED or at > until:
+            continue  # not written by a driver, but flagged, aged or computed; or too late for the display
         link, wire = links[name], wires.get(DEVICES.get(name, name), [])
         n = bisect_right(read[link], reading.stamp)
         if n < 2:
@@ -247,9 +248,9 @@ def ways(seconds: float = SECONDS) -> dict[str, list[Way]]:
         first = last if link != name else min(bisect_right(wire, before), last)
         line = sentence.update(key, reading)
         handed = sent.first(line, reading.stamp)
-        shown = received.first(line, handed) if handed is not None else None
-        if handed is None or shown is None:
-            continue  # the same once more
+        if handed is None:
+            continue  # the same once more, or overtaken by a newer one
+        shown = received.first(line, handed) or handed + LINK_S  # at least, if it was late
         origin = wire[first] if first >= 0 else None
         result[name].append(Way(origin, began, made[0] if made else None, reading.stamp, at, handed, shown))
     return result
