@@ -150,6 +150,8 @@ class Runner:
         self._clock = clock
         self._poke = poke
         self._task: Task | None = None
+        self._called: str  # what the present start calls
+        self._due: float  # when it is started again
         self._backoff = Backoff(connection.restart_delay, connection.restart_delay_max)
         self._health = Question(f"{self.name}: health", lambda: _health(self.plugin), "")
         self._status: Question[tuple[dict[str, Any], float]] = Question(
@@ -265,8 +267,8 @@ class Runner:
                 self._fail(f"{self._called} has not returned within {self.connection.start_timeout:g} s")
             elif now - task.since > SLOW_S and not self._warned:
                 self._warned = True
-                self.reason = "run() is slow"
-                self.log.warning("run() of %s has not returned after %g s", self.name, SLOW_S)
+                self.reason = f"{self._called} is slow"
+                self.log.warning("%s: %s has not returned after %g s", self.name, self._called, SLOW_S)
         elif self.state is State.RUNNING:
             plugin = self.plugin
             if plugin is not None and plugin.done_with is not None:
@@ -388,7 +390,7 @@ class Runner:
             elif task.error is not None:
                 self.hung.append(_describe(task.error, "stop()"))
             if earlier is not None and not earlier.finished:
-                self.hung.append("run() has not returned")
+                self.hung.append(f"{self._called} has not returned")
         self._note_end()
 
     def _end_stop(self, task: Task) -> None:

@@ -454,7 +454,7 @@ def test_a_run_that_blocks_is_reported_by_name_and_limited_in_time(
           stuck: {load: yes, module: t_blocks, start_timeout: 1.5}
           good: {load: yes, module: t_good}
         """)
-    bench.until(lambda: any("run() of stuck has not returned" in m for m in caplog.messages))
+    bench.until(lambda: any("stuck: run() has not returned after" in m for m in caplog.messages))
     assert bench.state("stuck") is State.STARTING
     bench.until(lambda: bench.state("good") is State.RUNNING)
     assert [bench.gateway.runners[name].report()["running"] for name in ("stuck", "good")] == [False, True]
