@@ -58,7 +58,6 @@ class ChildPoller(Poller[OptionsT]):
         self._raw = raw.Point()
         self._feed: Feed | None = None
         self._error_text = ""  # the last that the child wrote to its standard error
-        self._error_rest = b""  # an unfinished line of that
         self._waiting = select.poll()
         self.counts["bytes"] = 0
 

@@ -385,7 +385,7 @@ def test_a_user_module_is_described_wherever_the_gateway_would_find_it(
         ("gui", "fixgw.plugins.gui: left out: `fixgw watch`"),
     ],
 )
-def test_a_plugin_of_the_incumbent_is_told_what_replaces_it(cli: Cli, name: str, words: str) -> None:
+def test_asking_for_a_plugin_of_the_incumbent_names_its_replacement(cli: Cli, name: str, words: str) -> None:
     code, _, err = cli("plugins", name)
     assert code == 1
     assert err.startswith(f"fixgw: {words}")

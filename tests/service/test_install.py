@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import io
 import os
 import shlex
 import shutil
@@ -998,21 +997,16 @@ def test_only_a_live_system_remembers_that_it_needs_a_restart(tmp_path: Path, mo
     assert not install.Target(Path("/"), pretend=True).changed
 
 
-def test_what_is_said_comes_before_the_output_of_the_next_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    written = io.BytesIO()
-    seen: list[bytes] = []
-
-    def status(target: install.Target, _: argparse.Namespace) -> int:
-        target.say("first")
-        seen.append(written.getvalue())
-        return 0
-
-    monkeypatch.setattr(install, "status", status)
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written))
-    assert run(tmp_path, "status") == 0
-    assert seen == [b"first\n"]
+def test_what_is_said_comes_before_the_output_of_the_next_command(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from fixgw import install\n"
+        "install.status = lambda target, _: target.say('first') or os.system('echo second')\n"
+        "sys.exit(install.main(['status', '--root', sys.argv[1]]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    buffered = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    result = subprocess.run(command, capture_output=True, text=True, env=buffered, check=True)
+    assert result.stdout == "first\nsecond\n"
 
 
 @pytest.mark.parametrize("missing", ["systemctl", "systemd-sysusers"])

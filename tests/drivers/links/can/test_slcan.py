@@ -205,6 +205,11 @@ def test_each_letter_of_an_error_has_its_meaning(letters: bytes, events: tuple[s
     assert (report.events, report.state, report.tx_errors) == (events, "", None)
 
 
+def test_an_error_of_which_nothing_more_is_known_has_no_details() -> None:
+    (error,) = parsed(b"e1c\r")
+    assert error.data == bytes(8)
+
+
 classic = st.one_of(
     st.builds(Frame, st.integers(0, 0x7FF), st.binary(max_size=8)),
     st.builds(Frame, st.integers(0, 0x1FFFFFFF), st.binary(max_size=8), st.just(EXTENDED)),
