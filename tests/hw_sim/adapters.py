@@ -27,6 +27,7 @@ class RealPort:
     """The serial port at `path`, for this program alone. Raises OSError if it cannot be opened.
 
     What it does not take at once is lost, as on a line. Unplugged, it is closed, and the other end hears nothing.
+    Any thread may call `plug` and `unplug`.
     """
 
     def __init__(self, path: str, baud: int) -> None:
@@ -49,9 +50,9 @@ class RealPort:
     def write(self, data: bytes) -> int:
         """Send `data`. Never blocks or raises; returns the number of bytes taken."""
         taken = 0
-        if self._port is not None:
+        if (port := self._port) is not None:
             try:  # not through pyserial, which tries again and again while the buffer is full
-                taken = os.write(self._port.fileno(), data)
+                taken = os.write(port.fileno(), data)
             except BlockingIOError:
                 pass
             except OSError as error:
@@ -64,10 +65,10 @@ class RealPort:
 
     def read(self, timeout: float = 0.0) -> bytes:
         """What has arrived; does not wait."""
-        if self._port is None:
+        if (port := self._port) is None:
             return b""
         try:
-            return bytes(self._port.read(4096))
+            return bytes(port.read(4096))
         except OSError:
             return b""
 
@@ -78,9 +79,9 @@ class RealPort:
                 self._open()
 
     def unplug(self) -> None:
-        if self._port is not None:
-            self._port.close()
-            self._port = None
+        port, self._port = self._port, None
+        if port is not None:
+            port.close()
 
     close = unplug
 

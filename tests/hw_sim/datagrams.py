@@ -27,7 +27,7 @@ def whole(kind: type[SerialInstrument]) -> Callable[..., SerialInstrument]:
 
 class DatagramLine:
     """Sends what is written to the address `to`, which may be that of a broadcast; the answers from anywhere can be
-    read. Raises OSError if it cannot receive at `host` and `port`."""
+    read. Raises OSError if it cannot receive at `host` and `port`. Any thread may call `plug` and `unplug`."""
 
     def __init__(self, to: tuple[str, int], host: str = "", port: int = 0) -> None:
         self.to = to
@@ -39,8 +39,9 @@ class DatagramLine:
         self.plug()
 
     def write(self, data: bytes) -> int:
+        opened = self._socket
         try:
-            sent: int = self._socket.sendto(data, self.to) if self._socket else 0
+            sent: int = opened.sendto(data, self.to) if opened else 0
         except OSError:  # no network, or nobody there
             sent = 0
         self.written += sent
@@ -49,11 +50,11 @@ class DatagramLine:
 
     def read(self, timeout: float = 0.0) -> bytes:
         """One datagram; empty if there is none."""
-        if self._socket is None:
+        if (opened := self._socket) is None:
             return b""
-        self._socket.settimeout(timeout)
         try:
-            data: bytes = self._socket.recv(65536)
+            opened.settimeout(timeout)
+            data: bytes = opened.recv(65536)
         except OSError:
             return b""
         return data
@@ -71,8 +72,8 @@ class DatagramLine:
             self._socket = made
 
     def unplug(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        opened, self._socket = self._socket, None
+        if opened is not None:
+            opened.close()
 
     close = unplug

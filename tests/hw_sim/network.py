@@ -23,7 +23,8 @@ def own_host() -> str:
 class NetworkInstrument:
     """A program that exchanges datagrams, as an instrument of the `World`: it listens on `host` and `port`.
 
-    `unplug` is a crash of the program or the loss of its network, `plug` a restart. One thread at a time.
+    `unplug` is a crash of the program or the loss of its network, `plug` a restart. Any thread may call them, one at a
+    time; all else belongs to the world's thread.
     """
 
     #: Its name among the instruments, a description for people, and its usual port.
@@ -53,7 +54,7 @@ class NetworkInstrument:
         fault.end(self)
 
     def restart(self) -> None:
-        """Forget everything that a restart forgets."""
+        """Forget everything that a restart forgets. It may be in the middle of a `tick` on another thread."""
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         """Answer, and send what is due at `now`, in monotonic seconds."""
@@ -76,27 +77,27 @@ class NetworkInstrument:
             self.port = self.socket.getsockname()[1]
 
     def unplug(self) -> None:
-        if self.socket is not None:
-            self.socket.close()
-            self.socket = None
+        opened, self.socket = self.socket, None
+        if opened is not None:
+            opened.close()
             self.restart()
 
     close = unplug
 
     def send(self, data: bytes, to: Any) -> None:
         """Send a datagram, if the program runs and the network takes it."""
-        if self.socket is not None:
+        if (opened := self.socket) is not None:
             try:
-                self.socket.sendto(data, to)
+                opened.sendto(data, to)
             except OSError:
                 return
             self.sent += 1
 
     def receive(self) -> Iterator[tuple[bytes, Any]]:
         """The datagrams that have arrived, each with its sender."""
-        while self.socket is not None:
+        while (opened := self.socket) is not None:
             try:
-                data, sender = self.socket.recvfrom(65536)
+                data, sender = opened.recvfrom(65536)
             except OSError:
                 return
             self.received += 1

@@ -99,13 +99,12 @@ class Xplane(NetworkInstrument):
         self.page = {*rows(Aircraft())}
 
     def restart(self) -> None:
-        self.asked.clear()
-        self.positions.clear()
+        self.asked, self.positions = {}, {}
 
     def tick(self, aircraft: Aircraft, now: float) -> None:
         for datagram, sender in self.receive():
             self.take(datagram, sender)
-        if self.socket is None:
+        if (opened := self.socket) is None:
             return
         if self._last is None or not self.hung:
             self._last = datarefs(aircraft), rows(aircraft), position(aircraft)
@@ -127,10 +126,10 @@ class Xplane(NetworkInstrument):
             parts = [struct.pack("<i8f", n, *(row + [NO_VALUE] * (8 - len(row)))) for n, row in chosen]
             self.send(b"DATA*" + b"".join(parts), self.output)
         if self.beacon and self._is_due("beacon", 1.0, now):
-            self.socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(self.host))
             head = struct.pack("<BBiiIH", 1, 2, 1, 124006, 1, self.port)
             with suppress(OSError):  # no network
-                self.socket.sendto(b"BECN\0" + head + b"bench\0" + b"\x68\xbf", BEACON)
+                opened.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(self.host))
+                opened.sendto(b"BECN\0" + head + b"bench\0" + b"\x68\xbf", BEACON)
 
     def _is_due(self, what: Any, rate: float, now: float) -> bool:
         due = self._due.get(what, now)
